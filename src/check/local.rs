@@ -1,0 +1,130 @@
+//! This machine's part: FUSE and the cache folder.
+
+use super::Lines;
+use bytesize::ByteSize;
+use std::ffi::{CString, OsString};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Where FUSE's parts are.
+pub(super) struct Host {
+    pub(super) device: PathBuf,
+    pub(super) path: OsString,
+    pub(super) fuse_conf: PathBuf,
+    pub(super) root: bool,
+}
+
+impl Host {
+    pub(super) fn this_machine() -> Host {
+        // SAFETY: geteuid takes nothing, touches no memory and can't fail.
+        let euid = unsafe { libc::geteuid() };
+        Host {
+            device: "/dev/fuse".into(),
+            path: std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
+            fuse_conf: "/etc/fuse.conf".into(),
+            root: euid == 0,
+        }
+    }
+}
+
+/// Whether a mount can be made: by root directly, by others through a setuid fusermount3.
+pub(super) fn fuse<W: Write>(report: &mut Lines<'_, W>, host: &Host, allow_other: bool) {
+    let step = "FUSE";
+    let device = host.device.display();
+    let opened = OpenOptions::new().read(true).write(true).open(&host.device);
+    let is_device = fs::metadata(&host.device).is_ok_and(|meta| meta.file_type().is_char_device());
+    match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => report.failed(
+            step,
+            &format!("{device} is missing"),
+            Some("load the kernel module (`modprobe fuse`), or start the container with `--device /dev/fuse --cap-add SYS_ADMIN`"),
+        ),
+        Ok(_) if !is_device => report.failed(step, &format!("{device} is no device"), Some("load the kernel module (`modprobe fuse`)")),
+        Err(error) if host.root => report.failed(
+            step,
+            &format!("{device} can't be opened: {error}"),
+            Some("in a container, start it with `--device /dev/fuse --cap-add SYS_ADMIN`; else load the module (`modprobe fuse`)"),
+        ),
+        Ok(_) if host.root => report.ok(step, &format!("{device} opens, mounting as root")),
+        // fusermount3 opens the device itself, so another user needs no access to it.
+        _ => match fusermount(&host.path) {
+            None => report.failed(step, "fusermount3 is not on the PATH", Some("install FUSE 3 (package fuse3)")),
+            Some((path, false)) => report.failed(
+                step,
+                &format!("{} is not setuid root", path.display()),
+                Some("install your system's fuse3 again, or `chmod u+s` it as root"),
+            ),
+            Some((path, true)) => report.ok(step, &format!("{device} is there, mounting through {}", path.display())),
+        },
+    }
+    if allow_other {
+        let allowed = fs::read_to_string(&host.fuse_conf).is_ok_and(|text| {
+            text.lines().any(|line| line.split('#').next().unwrap_or_default().trim() == "user_allow_other")
+        });
+        if host.root {
+            report.ok("--allow-other", "root may");
+        } else if allowed {
+            report.ok("--allow-other", &format!("{} has user_allow_other", host.fuse_conf.display()));
+        } else {
+            let cure = format!("add the line user_allow_other to {} as root", host.fuse_conf.display());
+            report.failed("--allow-other", "only root may open a mount to others here", Some(&cure));
+        }
+    }
+}
+
+/// The first fusermount3 on `path`, and whether it is setuid root.
+fn fusermount(path: &OsString) -> Option<(PathBuf, bool)> {
+    std::env::split_paths(path).find_map(|folder| {
+        let file = folder.join("fusermount3");
+        let meta = fs::metadata(&file).ok().filter(|meta| meta.is_file() && meta.mode() & 0o111 != 0)?;
+        Some((file, meta.mode() & libc::S_ISUID != 0 && meta.uid() == 0))
+    })
+}
+
+/// Whether the cache folder can be made and written to, and has room.
+pub(super) fn cache<W: Write>(report: &mut Lines<'_, W>, folder: &Path, min_free: u64) {
+    let step = "cache";
+    let shown = folder.display();
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| probe(folder)) {
+        let cure = "give --cache-dir (or CWLOGS_CACHE_DIR) a folder that you may write to, on a disk with room";
+        return report.failed(step, &format!("{shown} can't be written to: {error}"), Some(cure));
+    }
+    match free_bytes(folder) {
+        Err(error) => report.failed(step, &format!("{shown}: its disk's free space can't be told: {error}"), None),
+        Ok(free) if free < min_free => report.failed(
+            step,
+            &format!("{shown} has {} free, and --min-free keeps {}", ByteSize(free), ByteSize(min_free)),
+            Some("make room on that disk, lower --min-free, or give --cache-dir another"),
+        ),
+        Ok(free) => report.ok(step, &format!("{shown} is writable, {} free", ByteSize(free))),
+    }
+}
+
+/// Writes a file and takes it away again.
+fn probe(folder: &Path) -> io::Result<()> {
+    let file = folder.join(format!(".check-{}", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&file)
+        .and_then(|mut open: File| open.write_all(b"cwlogs-mount --check\n"));
+    let removed = if written.is_ok() { fs::remove_file(&file) } else { Ok(()) };
+    written.and(removed)
+}
+
+/// Bytes on the folder's disk that an unprivileged user may still take.
+fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: statvfs is plain numbers, for which all zeroes are a value.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` ends in NUL and `stat` is a writable statvfs; both outlive the call.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } == 0 {
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,28 @@
+//! The life of a mount: start (in the background if asked), wait, reload, stop.
+//!
+//! `run` starts; `background` makes the process that outlives the terminal, and its parent, which waits for one line on a pipe;
+//! `lock` keeps a second daemon off the cache; `signals` says stop and reload; `log` writes down; `notify` tells systemd.
+
+mod background;
+mod check;
+mod lock;
+mod log;
+mod notify;
+mod process;
+mod run;
+mod signals;
+
+pub use check::check_setup;
+pub use run::run;
+
+/// Why the mount couldn't be started or went down: one line, with what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(String);
+
+impl Failure {
+    /// `why` is made printable: it ends up on a terminal.
+    pub fn new(why: impl std::fmt::Display) -> Failure {
+        Failure(crate::model::printable(&why.to_string()))
+    }
+}

@@ -1,0 +1,49 @@
+//! What the process asks of the system for itself.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// Points standard descriptors at /dev/null.
+pub(crate) fn to_dev_null(descriptors: &[RawFd]) -> io::Result<()> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    for &descriptor in descriptors {
+        // SAFETY: dup2 of an open descriptor onto a standard one; nothing here owns the latter.
+        if unsafe { libc::dup2(null.as_raw_fd(), descriptor) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Closes what the starting process left open besides the standard descriptors: somebody may wait for a pipe to close. To be called
+/// before anything is opened here.
+pub(crate) fn close_inherited() {
+    // SAFETY: no descriptor above the standard ones has an owner in this process yet. A kernel without the call (before 5.9) leaves
+    // them open, which is harmless.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
+/// Every open stream takes descriptors: the soft limit becomes the hard one.
+pub(crate) fn raise_open_files_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid, initialised rlimit; failure leaves the limit as it was, which is enough for a start.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// Credentials live in this memory: no core dumps, no tracing by the same user. What it may read of others' /proc is unchanged.
+pub(crate) fn keep_memory_private() {
+    // SAFETY: PR_SET_DUMPABLE takes one plain number. It can't fail with 0.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// Whether standard error is a terminal that is still there.
+pub(crate) fn has_terminal() -> bool {
+    // SAFETY: isatty only looks at the descriptor.
+    unsafe { libc::isatty(libc::STDERR_FILENO) == 1 }
+}

@@ -1,0 +1,373 @@
+//! One check of a group: what is new in it, as cheaply as the group allows.
+//!
+//! 1. FilterLogEvents over the whole group, at most [`PAGES`] pages: vouches for every complete stream that it covers.
+//! 2. Past that, by up to 100 names a call: the streams that wait, and those that follow them in the catalogue, for they are probably
+//!    opened next.
+//! 3. Past that again, and for a single stream: GetLogEvents from its settled edge.
+//!
+//! Events of complete streams in an answer are kept; names that the catalogue doesn't know go to the listing.
+
+use super::commit::{Batch, Seal, commit};
+use super::fault::Fault;
+use super::merge::Pass;
+use super::poll::is_half_full;
+use super::refresh::read_from;
+use super::service::Weight;
+use super::stream::{Group, Streams, lock};
+use super::vouch::{AHEAD, Depth, Past, Plan, covered, edge, extend, plan, settles};
+use crate::model::{LogEvent, StreamId, Timestamp};
+use crate::source::FilterEvents;
+use crate::store::row::{Extent, Vouch};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Pages with which one answer is worth its calls.
+const PAGES: usize = 4;
+/// Names that one FilterLogEvents call takes.
+const NAMES: usize = 100;
+/// How often the chain is extended while the group is being opened.
+const EDGES_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a large group is read from the late window on, rather than from just before the last check.
+const LATE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a group that was too large for a whole check isn't tried again.
+const TOO_LARGE: Duration = Duration::from_secs(60);
+/// How many seconds before the waiting streams' edges others are taken along.
+const SLACK: Duration = Duration::from_secs(600);
+/// A row is written when its settled edge moves by at least this much.
+const SEAL_STEP: Duration = Duration::from_secs(60);
+
+/// The complete streams of a group, as a check finds them.
+pub(crate) struct Members {
+    by_name: HashMap<String, StreamId>,
+    extents: BTreeMap<StreamId, (String, Extent)>,
+}
+
+impl Members {
+    pub(crate) fn of(rows: Vec<(StreamId, String, Extent)>) -> Members {
+        let mut by_name: HashMap<String, StreamId> = HashMap::with_capacity(rows.len());
+        for (id, name, _) in &rows {
+            // Of two generations under one name, the later one is what the service means.
+            by_name.entry(name.clone()).and_modify(|known| *known = (*known).max(*id)).or_insert(*id);
+        }
+        let extents = rows
+            .into_iter()
+            .filter(|(id, name, _)| by_name.get(name) == Some(id))
+            .map(|(id, name, extent)| (id, (name, extent)))
+            .collect();
+        Members { by_name, extents }
+    }
+
+    fn edges(&self, chain: Option<Vouch>, settle_after: Duration) -> Vec<(StreamId, Timestamp)> {
+        self.extents.iter().map(|(id, (_, extent))| (*id, edge(extent, chain, settle_after))).collect()
+    }
+}
+
+/// What one read over several streams brought.
+pub(crate) struct Swept {
+    /// Read to the end, within the pages allowed.
+    drained: bool,
+    pub(crate) pages: usize,
+    pages_with_events: usize,
+    /// Least timestamp of an event taken in since `now - settle_after`.
+    young: Option<Timestamp>,
+    /// Exact names of streams in the answer.
+    seen: HashSet<String>,
+}
+
+/// Brings the complete streams among `wanted` up to date and notes what it vouches for.
+pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet<StreamId>) -> Result<(), Fault> {
+    let began = Instant::now();
+    let now = home.shared.clock.now();
+    let settings = home.shared.settings.borrow().clone();
+    let members = load(&home, &group).await?;
+    let (chain, past, from_edges, late, too_large) = {
+        let state = lock(&group.checks.state);
+        (state.chain, state.whole.clone().map(|w| w.1), state.from_edges, state.late, state.too_large)
+    };
+    let edges = members.edges(chain, settings.settle_after);
+    let waiting: HashSet<StreamId> = wanted.iter().copied().filter(|id| members.extents.contains_key(id)).collect();
+    // Their rows are gone or not complete: no check says anything about them, and nobody must wait for one.
+    lock(&group.checks.state).note_reads(wanted.difference(&waiting).copied(), began);
+
+    // Where one page holds all that isn't settled, looking at all of it costs nothing more.
+    let small = past.as_ref().is_some_and(|past| !past.large);
+    let due = small || from_edges.is_none_or(|at| at.elapsed() >= EDGES_INTERVAL);
+    let depths: &[Depth] = match late {
+        _ if due => &[Depth::Edges, Depth::Late, Depth::Near],
+        Some(at) if at.elapsed() >= LATE_INTERVAL => &[Depth::Late, Depth::Near],
+        _ => &[Depth::Near],
+    };
+    let mut tried = None;
+    let mut busy = HashSet::new();
+    for depth in depths {
+        let Some(plan) = plan(&edges, &waiting, past.as_ref(), *depth, settings.late_window, SLACK) else {
+            return Ok(());
+        };
+        let hopeless = too_large.is_some_and(|(from, until)| plan.from <= from && Instant::now() < until);
+        if hopeless || tried == Some(plan.from) {
+            continue;
+        }
+        tried = Some(plan.from);
+        let swept =
+            sweep(&home, &group, &members, &[], plan.from, now, settings.settle_after, Weight::Refreshing, PAGES)
+                .await?;
+        if swept.drained {
+            let near = *depth == Depth::Near && past.as_ref().is_some_and(|p| p.large);
+            let done = Done { plan, near, began, now, swept, edges: &edges, settle_after: settings.settle_after };
+            note_whole(&group, past.as_ref(), &done);
+            return Ok(());
+        }
+        lock(&group.checks.state).too_large = Some((plan.from, Instant::now() + TOO_LARGE));
+        busy = swept.seen;
+    }
+    if due {
+        lock(&group.checks.state).from_edges = Some(began);
+    }
+    by_names(&home, &group, &members, &edges, &waiting, &busy, settings.settle_after).await
+}
+
+struct Done<'a> {
+    plan: Plan,
+    /// It looked less far back than the late window.
+    near: bool,
+    began: Instant,
+    now: Timestamp,
+    swept: Swept,
+    edges: &'a [(StreamId, Timestamp)],
+    settle_after: Duration,
+}
+
+/// A whole check ended well: it vouches, and extends the chain if it read from edges.
+fn note_whole(group: &Group, past: Option<&Past>, done: &Done<'_>) {
+    let covered = covered(done.edges, past, done.plan.from);
+    let mut state = lock(&group.checks.state);
+    if done.plan.from_edges {
+        state.from_edges = Some(done.began);
+    }
+    if !done.near {
+        state.late = Some(done.began);
+    }
+    let to = settles(done.now, done.settle_after, done.swept.young);
+    let within = |from: Timestamp, to: Timestamp| done.edges.iter().filter(|(_, e)| from <= *e && *e <= to).count();
+    let anew = done.plan.from_edges
+        && state.chain.is_none_or(|chain| within(done.plan.from, to) >= within(chain.from, chain.to));
+    let chain = extend(state.chain, done.plan.from, to, anew);
+    state.set_chain(chain);
+    state.whole =
+        Some((done.began, Past { began_at: done.now, covered, large: done.near || done.swept.pages_with_events > 1 }));
+}
+
+async fn load(home: &Arc<Streams>, group: &Group) -> Result<Members, Fault> {
+    let store = home.shared.store.clone();
+    let id = group.id;
+    // A group may have a hundred thousand complete streams.
+    let rows = tokio::task::spawn_blocking(move || store.complete_streams(id)).await.map_err(|_| Fault::Died)??;
+    Ok(Members::of(rows))
+}
+
+/// Reads `names` (all, if empty) from `from` on, to the end or past `max_pages` pages of events, and keeps what belongs to members.
+#[allow(clippy::too_many_arguments)]
+pub(crate) async fn sweep(
+    home: &Arc<Streams>,
+    group: &Group,
+    members: &Members,
+    names: &[String],
+    from: Timestamp,
+    now: Timestamp,
+    settle_after: Duration,
+    weight: Weight,
+    max_pages: usize,
+) -> Result<Swept, Fault> {
+    let mut passes: HashMap<StreamId, Pass> = HashMap::new();
+    let mut swept = Swept { drained: false, pages: 0, pages_with_events: 0, young: None, seen: HashSet::new() };
+    let mut token: Option<String> = None;
+    let mut pages_ahead = 0;
+    loop {
+        let request = FilterEvents {
+            group: group.name.clone(),
+            streams: names.to_vec(),
+            start: Some(from),
+            end: Some(now + AHEAD),
+            token: token.take(),
+            limit: None,
+        };
+        let page = home.filter(weight, request).await?;
+        let young =
+            page.events.iter().filter(|(_, e)| e.ingestion_time >= now - settle_after).map(|(_, e)| e.timestamp);
+        swept.young = young.chain(swept.young).min();
+        swept.pages += 1;
+        swept.pages_with_events += usize::from(!page.events.is_empty());
+        // Answers are in the order of time: a page that reaches past the moment of the open has shown all up to it. What is
+        // stamped ahead gets one page more, or writers that outrun the reader would be read for ever.
+        let reaches_now = page.events.last().is_some_and(|(_, event)| event.timestamp > now);
+        pages_ahead += usize::from(reaches_now);
+        let is_over = reaches_now && (pages_ahead > 1 || !is_half_full(page.events.iter().map(|(_, event)| event)));
+        keep(home, group, members, page.events, &mut passes, &mut swept.seen).await?;
+        match page.next {
+            next if is_over || next.is_none() => {
+                swept.drained = true;
+                return Ok(swept);
+            }
+            Some(_) if swept.pages_with_events > max_pages => return Ok(swept),
+            next => token = next,
+        }
+    }
+}
+
+/// Commits one page's events of members, in one append; tells of names that are new.
+async fn keep(
+    home: &Arc<Streams>,
+    group: &Group,
+    members: &Members,
+    events: Vec<(String, LogEvent)>,
+    passes: &mut HashMap<StreamId, Pass>,
+    seen: &mut HashSet<String>,
+) -> Result<(), Fault> {
+    let mut by_stream: BTreeMap<StreamId, Vec<LogEvent>> = BTreeMap::new();
+    let mut strange: HashSet<String> = HashSet::new();
+    for (name, event) in events {
+        match members.by_name.get(&name) {
+            Some(id) => by_stream.entry(*id).or_default().push(event),
+            None if !seen.contains(&name) => {
+                strange.insert(name.clone());
+            }
+            None => {}
+        }
+        if !seen.contains(&name) {
+            seen.insert(name);
+        }
+    }
+    let mut batches = Vec::with_capacity(by_stream.len());
+    for (id, events) in by_stream {
+        let page = passes.entry(id).or_default().page(events);
+        let stream = home.stream(id)?;
+        batches.push(Batch::events(stream, page, true));
+    }
+    commit(home, batches).await?;
+    let mut unknown = Vec::new();
+    for name in strange {
+        if home.shared.store.stream_by_name(group.id, &name)?.is_none() {
+            unknown.push(name);
+        }
+    }
+    if !unknown.is_empty() {
+        (home.learn)(group.id, unknown);
+    }
+    Ok(())
+}
+
+/// Which streams go together in one call: (ids, from). The waiting ones by their edges, filled up with their successors.
+fn chunks(
+    edges: &[(StreamId, Timestamp)],
+    waiting: &HashSet<StreamId>,
+    leave_out: &dyn Fn(StreamId) -> bool,
+) -> Vec<(Vec<StreamId>, Timestamp)> {
+    let mut first: Vec<(StreamId, Timestamp)> = edges.iter().copied().filter(|(id, _)| waiting.contains(id)).collect();
+    first.sort_by_key(|(id, edge)| (*edge, *id));
+    let mut chunks: Vec<(Vec<StreamId>, Timestamp)> =
+        first.chunks(NAMES).map(|chunk| (chunk.iter().map(|(id, _)| *id).collect(), chunk[0].1)).collect();
+    if let Some((ids, from)) = chunks.last_mut() {
+        let after = ids.iter().copied().max();
+        let spare = NAMES - ids.len();
+        let fill: Vec<StreamId> = edges
+            .iter()
+            .filter(|(id, edge)| Some(*id) > after && *edge >= *from && !waiting.contains(id) && !leave_out(*id))
+            .map(|(id, _)| *id)
+            .take(spare)
+            .collect();
+        ids.extend(fill);
+    }
+    chunks
+}
+
+async fn by_names(
+    home: &Arc<Streams>,
+    group: &Group,
+    members: &Members,
+    edges: &[(StreamId, Timestamp)],
+    waiting: &HashSet<StreamId>,
+    busy: &HashSet<String>,
+    settle_after: Duration,
+) -> Result<(), Fault> {
+    let name_of = |id: &StreamId| members.extents.get(id).map(|(name, _)| name.clone());
+    let leave_out = |id: StreamId| name_of(&id).is_none_or(|name| busy.contains(&name));
+    let by_id: HashMap<StreamId, Timestamp> = edges.iter().copied().collect();
+    for (ids, from) in chunks(edges, waiting, &leave_out) {
+        let began = Instant::now();
+        let now = home.shared.clock.now();
+        let names: Vec<String> = ids.iter().filter_map(name_of).collect();
+        let swept = match names.len() {
+            1 => None,
+            _ => match sweep(home, group, members, &names, from, now, settle_after, Weight::Refreshing, PAGES).await {
+                Ok(swept) => Some(swept),
+                // One of them may be gone; reading each by itself tells which.
+                Err(fault) if fault.is_not_found() => None,
+                Err(fault) => return Err(fault),
+            },
+        };
+        if swept.is_some_and(|s| s.drained) {
+            let mut seals = Vec::new();
+            for id in &ids {
+                let old = by_id.get(id).copied().unwrap_or(Timestamp::EPOCH);
+                if now - settle_after >= old + SEAL_STEP {
+                    let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
+                    batch.seal = Some(Seal { from: old, began: now });
+                    seals.push(batch);
+                }
+            }
+            commit(home, seals).await?;
+            lock(&group.checks.state).note_reads(ids.iter().copied(), began);
+            continue;
+        }
+        for id in ids.iter().filter(|id| waiting.contains(id)) {
+            let from = by_id.get(id).copied().unwrap_or(Timestamp::EPOCH);
+            let waits = Arc::new(());
+            match read_from(home.stream(*id)?, from, Arc::downgrade(&waits)).await {
+                // Told by `read_from`; what is cached of it is all that there is.
+                Err(Fault::Known(_)) => lock(&group.checks.state).note_reads([*id], began),
+                other => other?,
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_hold_at_most_a_hundred_and_take_successors_along() {
+        let edges: Vec<(StreamId, Timestamp)> =
+            (0..500).map(|i| (StreamId(i), Timestamp(1_000 + (i as i64 % 3)))).collect();
+        let one = chunks(&edges, &HashSet::from([StreamId(10)]), &|id| id.0 % 2 == 0);
+        assert_eq!(one.len(), 1);
+        assert_eq!(one[0].0.len(), NAMES);
+        assert_eq!(one[0].0[0], StreamId(10));
+        assert!(one[0].0[1..].iter().all(|id| id.0 > 10 && id.0 % 2 == 1));
+        let waiting: HashSet<StreamId> = (0..150).map(StreamId).collect();
+        let two = chunks(&edges, &waiting, &|_| false);
+        assert_eq!(two.len(), 2);
+        assert!(two.iter().all(|(ids, _)| ids.len() <= NAMES));
+        let held: HashSet<StreamId> = two.iter().flat_map(|(ids, _)| ids.iter().copied()).collect();
+        assert!(waiting.is_subset(&held));
+        for (ids, from) in &two {
+            assert!(ids.iter().all(|id| edges[id.0 as usize].1 >= *from));
+        }
+        assert!(chunks(&edges, &HashSet::new(), &|_| false).is_empty());
+    }
+
+    #[test]
+    fn the_later_generation_has_the_name() {
+        let rows = vec![
+            (StreamId(4), "a".to_string(), Extent::default()),
+            (StreamId(9), "a".to_string(), Extent::default()),
+            (StreamId(2), "b".to_string(), Extent::default()),
+        ];
+        let members = Members::of(rows);
+        assert_eq!(members.by_name["a"], StreamId(9));
+        assert!(!members.extents.contains_key(&StreamId(4)));
+    }
+}

@@ -1,0 +1,156 @@
+//! The first copy of a stream: from its head, page by page, to the moment at which the download began.
+//!
+//! It runs once a stream, for as long as anybody holds an [`Interest`]; the last one gone stops it after the page in flight. The part
+//! stays, and the next download goes on from its newest event; the size stays unknown until a download came to the end.
+
+use super::commit::{Seal, commit};
+use super::drain::{Drained, Read, ahead, drain};
+use super::fault::Fault;
+use super::refresh;
+use super::service::Weight;
+use super::stream::{Stream, lock};
+use crate::error::Error;
+use crate::model::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often an empty answer that the listing contradicts is asked again, and how long after.
+const DOUBTS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(400)];
+
+/// Who waits for a download, and whether one runs.
+#[derive(Debug, Default)]
+pub(crate) struct Downloads {
+    waiting: usize,
+    running: bool,
+    began: Timestamp,
+}
+
+impl Downloads {
+    /// When the transfer under way began.
+    pub(crate) fn since(&self) -> Option<Timestamp> {
+        self.running.then_some(self.began)
+    }
+}
+
+/// Somebody waits for a download; the last one dropped stops it after the page in flight.
+pub struct Interest {
+    stream: Arc<Stream>,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        lock(&self.stream.downloads).waiting -= 1;
+    }
+}
+
+/// Starts the download unless it runs or there is nothing to do.
+pub(crate) fn start(stream: &Arc<Stream>) -> Interest {
+    let mut downloads = lock(&stream.downloads);
+    downloads.waiting += 1;
+    if !downloads.running && !stream.progress.borrow().complete {
+        downloads.running = true;
+        downloads.began = stream.home.shared.clock.now();
+        stream.home.shared.tasks.spawn(run(stream.clone()));
+    }
+    drop(downloads);
+    Interest { stream: stream.clone() }
+}
+
+/// Until the stream is complete.
+pub(crate) async fn wait(stream: &Arc<Stream>) -> Result<(), Error> {
+    let mut progress = stream.progress();
+    let seen = progress.borrow_and_update().failure.as_ref().map_or(0, |f| f.0);
+    let _interest = start(stream);
+    loop {
+        {
+            let now = progress.borrow_and_update();
+            if now.complete {
+                return Ok(());
+            }
+            if let Some((number, error)) = &now.failure
+                && *number > seen
+            {
+                return Err(error.clone());
+            }
+        }
+        // The sender lives in the stream, which this function holds.
+        if progress.changed().await.is_err() {
+            return Err(Fault::Stopping.about(&stream.subject));
+        }
+    }
+}
+
+async fn run(stream: Arc<Stream>) {
+    loop {
+        // In a task of its own: a defect there must not leave `running` set for ever.
+        let task = stream.home.shared.tasks.spawn(attempt(stream.clone()));
+        let outcome = task.await.unwrap_or(Err(Fault::Died));
+        let mut downloads = lock(&stream.downloads);
+        if matches!(outcome, Ok(Drained::LeftEarly)) && downloads.waiting > 0 {
+            continue;
+        }
+        // Before the failure is told: whoever hears of it may start again at once.
+        downloads.running = false;
+        drop(downloads);
+        if let Err(fault) = outcome {
+            if fault.is_not_found() {
+                stream.is_gone();
+            }
+            stream.failed(if fault.is_not_found() { stream.not_found() } else { fault.about(&stream.subject) });
+        }
+        return;
+    }
+}
+
+async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
+    stream.check_class()?;
+    let row = stream.row()?;
+    if row.gone {
+        return Err(stream.not_found().into());
+    }
+    if row.extent.complete {
+        return Ok(Drained::All(0));
+    }
+    let wanted = || lock(&stream.downloads).waiting > 0;
+    let began = Instant::now();
+    let now = stream.home.shared.clock.now();
+    let end = now + Duration::from_millis(1);
+    // What the first part read may since have got late events: the whole counts as read when its first part was.
+    let first = if row.extent.newest.is_some() { row.extent.read_to } else { now };
+    let mut doubts = DOUBTS.iter();
+    loop {
+        let read = Read {
+            stream: &stream,
+            weight: Weight::Waiting,
+            start: row.extent.newest,
+            end,
+            read_to: Some(first),
+            only_complete: false,
+            calls: None,
+        };
+        match drain(read, &wanted).await? {
+            Drained::LeftEarly => return Ok(Drained::LeftEarly),
+            Drained::All(0) if row.extent.newest.is_none() && told_of_events(&stream, end)? => {
+                let Some(delay) = doubts.next() else { break };
+                tokio::time::sleep(*delay).await;
+            }
+            Drained::All(_) => break,
+        }
+    }
+    let mut last = ahead(&stream, Weight::Waiting, end, now).await?;
+    let events = last.page.len() as u64;
+    last.complete = true;
+    last.read_to = Some(first);
+    last.seal = Some(Seal { from: Timestamp::EPOCH, began: first });
+    last.beat = true;
+    refresh::was_read(&stream, began);
+    commit(&stream.home, vec![last]).await?;
+    Ok(Drained::All(events))
+}
+
+/// Whether the listing says that there are events before `end`.
+fn told_of_events(stream: &Arc<Stream>, end: Timestamp) -> Result<bool, Fault> {
+    let told = stream.row()?.stream;
+    Ok(told.first_event.or(told.last_event).is_some_and(|at| at < end))
+}

@@ -1,0 +1,87 @@
+//! What the rooms below say, in a person's words: the one place where their errors become [`Error`]s.
+
+use crate::error::{Error, ErrorKind};
+use crate::fetch::service::STOPPING;
+use crate::source::{SourceError, SourceErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// The error of a call about `subject` (a group, or `group/stream`).
+pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
+    let call = error.call.name();
+    let message = error.message;
+    if message == STOPPING {
+        return Error::new(ErrorKind::Stopping, subject, STOPPING);
+    }
+    let (kind, cause) = match error.kind {
+        SourceErrorKind::NotFound => {
+            (ErrorKind::NotFound, format!("CloudWatch Logs has no such log group or stream: {message}"))
+        }
+        SourceErrorKind::Throttled => (ErrorKind::Unavailable, format!("{call} is over its quota: {message}")),
+        SourceErrorKind::Unavailable => {
+            (ErrorKind::Unavailable, format!("CloudWatch Logs is unavailable to {call}: {message}"))
+        }
+        SourceErrorKind::Network => (ErrorKind::TimedOut, format!("{call} didn't get through: {message}")),
+        SourceErrorKind::Timeout => (ErrorKind::TimedOut, format!("no answer to {call}: {message}")),
+        SourceErrorKind::Denied => (ErrorKind::Denied, format!("logs:{call} is not allowed: {message}")),
+        SourceErrorKind::Credentials => {
+            (ErrorKind::Denied, format!("the credentials are missing, expired or not accepted: {message}"))
+        }
+        // The caller starts again from its position; if that doesn't help either, nothing here is wrong with the request.
+        SourceErrorKind::InvalidToken => {
+            (ErrorKind::Unavailable, format!("{call} doesn't know its own page token: {message}"))
+        }
+        SourceErrorKind::Invalid => (ErrorKind::Invalid, format!("{call} refuses the request: {message}")),
+        SourceErrorKind::Unsupported => {
+            (ErrorKind::Unsupported, format!("{call} doesn't serve this log group's class: {message}"))
+        }
+    };
+    Error::new(kind, subject, cause)
+}
+
+/// The error of the local copy about `subject`.
+pub(crate) fn store_error(subject: &str, error: StoreError) -> Error {
+    let kind = match error.kind {
+        StoreErrorKind::NoSpace => ErrorKind::NoSpace,
+        StoreErrorKind::Damaged | StoreErrorKind::Refused => ErrorKind::Damaged,
+        StoreErrorKind::Missing => ErrorKind::NotFound,
+    };
+    Error::new(kind, subject, error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Call;
+
+    #[test]
+    fn kinds_are_the_contracts() {
+        let of = |kind| to_error("/g", SourceError { kind, call: Call::GetLogEvents, message: "m\u{1b}".into() });
+        for (kind, expected) in [
+            (SourceErrorKind::NotFound, ErrorKind::NotFound),
+            (SourceErrorKind::Throttled, ErrorKind::Unavailable),
+            (SourceErrorKind::Unavailable, ErrorKind::Unavailable),
+            (SourceErrorKind::Network, ErrorKind::TimedOut),
+            (SourceErrorKind::Timeout, ErrorKind::TimedOut),
+            (SourceErrorKind::Denied, ErrorKind::Denied),
+            (SourceErrorKind::Credentials, ErrorKind::Denied),
+            (SourceErrorKind::InvalidToken, ErrorKind::Unavailable),
+            (SourceErrorKind::Invalid, ErrorKind::Invalid),
+            (SourceErrorKind::Unsupported, ErrorKind::Unsupported),
+        ] {
+            let error = of(kind);
+            assert_eq!(error.kind(), expected, "{kind:?}");
+            assert_eq!(error.subject(), "/g");
+            assert!(!error.cause().contains('\u{1b}'), "a terminal could be steered");
+        }
+    }
+
+    #[test]
+    fn stopping_is_told_apart() {
+        let error = SourceError {
+            kind: SourceErrorKind::Unavailable,
+            call: Call::FilterLogEvents,
+            message: STOPPING.to_owned(),
+        };
+        assert_eq!(to_error("/g", error).kind(), ErrorKind::Stopping);
+    }
+}

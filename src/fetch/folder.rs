@@ -1,0 +1,351 @@
+//! How the listing of one folder (the root or a group) stands, and who waits for it.
+//!
+//! At most one *run* is under way a folder: the first walk, or a refresh of the newest page that may become a whole walk again. Its
+//! progress is a value in a `watch`: waiters look at the value, then at the catalogue, and sleep until the value changes, so that no
+//! page stored between the two looks is missed. What a waiter must do follows from the value alone ([`Progress::verdict`]).
+//! A run that ends in any way, by a panic too, tells its waiters.
+
+use crate::error::{Error, ErrorKind};
+use crate::fetch::service::Weight;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A folder known from before waits no longer than that for its newest page, from the start of the refresh.
+pub(super) const REFRESH_WAIT: Duration = Duration::from_secs(2);
+/// After a failed run nobody starts another one for that long.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The part of a run that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No run.
+    Idle,
+    /// The first walk: rows are shown as they come, and only its end is the end.
+    First,
+    /// The newest pages of a folder that is known.
+    Refresh,
+    /// A whole walk of a folder that is known; nobody waits for it.
+    Rewalk,
+}
+
+/// How a listing stands.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// What is under way.
+    pub(super) phase: Phase,
+    /// When the present or last run began.
+    pub(super) started: Instant,
+    /// Pages stored since the folder was first touched.
+    pub(super) pages: u64,
+    /// The folder was listed to its end as the selection asks; what is in the catalogue may be shown as the whole.
+    pub(super) known: bool,
+    /// When the newest page, or all of the root, was last read.
+    pub(super) fresh: Option<Instant>,
+    /// When a whole walk of a known folder was last begun, or the first one ended.
+    pub(super) walked: Option<Instant>,
+    /// When and why the last run failed, until one succeeds.
+    pub(super) failure: Option<(Instant, Error)>,
+    /// Counts changes of the selection: a run begun under another one proves nothing.
+    epoch: u64,
+}
+
+/// What somebody does who has seen all rows that there are.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// There are no more.
+    End,
+    /// Nothing is under way and the listing isn't known: start it.
+    Start,
+    /// Look again when the progress changes, or at this time.
+    Wait(Option<Instant>),
+    /// The walk failed.
+    Failed(Error),
+}
+
+impl Progress {
+    /// Whether the listing is older than its time to live, or never was, and may be asked for now.
+    pub(super) fn is_due(&self, ttl: Duration, now: Instant) -> bool {
+        let paused = self.failure.as_ref().is_some_and(|(at, _)| {
+            // With rows to show, asking a dead service again can wait as long as asking a live one.
+            now < *at + if self.known { ttl.max(FAILURE_PAUSE) } else { FAILURE_PAUSE }
+        });
+        self.phase == Phase::Idle && !paused && !self.is_believed(ttl, now)
+    }
+
+    /// Whether the listing was read within its time to live.
+    pub(super) fn is_believed(&self, ttl: Duration, now: Instant) -> bool {
+        self.known && self.fresh.is_some_and(|at| now < at + ttl)
+    }
+
+    /// What follows from having seen all rows in the catalogue, read after this value.
+    pub(super) fn verdict(&self, now: Instant) -> Verdict {
+        match (self.phase, self.known) {
+            (Phase::First, _) => Verdict::Wait(None),
+            (Phase::Refresh, _) if now < self.started + REFRESH_WAIT => {
+                Verdict::Wait(Some(self.started + REFRESH_WAIT))
+            }
+            (Phase::Refresh | Phase::Rewalk, _) | (Phase::Idle, true) => Verdict::End,
+            (Phase::Idle, false) => match &self.failure {
+                Some((_, error)) => Verdict::Failed(error.clone()),
+                None => Verdict::Start,
+            },
+        }
+    }
+}
+
+/// One folder's listing.
+pub(super) struct Folder {
+    progress: watch::Sender<Progress>,
+    waiting: AtomicUsize,
+}
+
+impl Folder {
+    /// A folder that nothing was asked of yet; `known` if an earlier run, of another process perhaps, listed it to the end.
+    pub(super) fn new(known: bool) -> Folder {
+        let progress = Progress {
+            phase: Phase::Idle,
+            started: Instant::now(),
+            pages: 0,
+            known,
+            fresh: None,
+            walked: None,
+            failure: None,
+            epoch: 0,
+        };
+        Folder { progress: watch::Sender::new(progress), waiting: AtomicUsize::new(0) }
+    }
+
+    /// To look and wait.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// The progress now.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Begins a run if `due` says so of the progress. `None`: it doesn't, or a run is under way.
+    pub(super) fn begin(self: &Arc<Self>, due: impl FnOnce(&Progress) -> bool) -> Option<Run> {
+        let mut run = None;
+        self.progress.send_if_modified(|progress| {
+            if progress.phase != Phase::Idle || !due(progress) {
+                return false;
+            }
+            progress.phase = if progress.known { Phase::Refresh } else { Phase::First };
+            progress.started = Instant::now();
+            run = Some(Run { folder: Arc::clone(self), first: !progress.known, epoch: progress.epoch, ended: false });
+            true
+        });
+        run
+    }
+
+    /// The selection has changed: what is known is known no more, but for `known`.
+    pub(super) fn reset(&self, known: bool) {
+        self.progress.send_modify(|progress| {
+            progress.known = known;
+            progress.fresh = None;
+            progress.failure = None;
+            progress.epoch += 1;
+        });
+    }
+
+    /// Somebody waits while the guard lives: the run's calls take that weight.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// The weight of the run's next call, `otherwise` where nobody waits.
+    pub(super) fn weight(&self, otherwise: Weight) -> Weight {
+        if self.waiting.load(Ordering::Relaxed) > 0 { Weight::Waiting } else { otherwise }
+    }
+}
+
+/// Somebody waits for a folder's listing.
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A run under way. Dropped unended, it counts as failed.
+pub(super) struct Run {
+    folder: Arc<Folder>,
+    first: bool,
+    epoch: u64,
+    ended: bool,
+}
+
+impl Run {
+    /// Whether this is the folder's first walk.
+    pub(super) fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// The folder.
+    pub(super) fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+
+    /// A page was stored.
+    pub(super) fn stored(&self) {
+        self.folder.progress.send_modify(|progress| progress.pages += 1);
+    }
+
+    /// The newest pages are stored; the run goes on with what nobody waits for.
+    pub(super) fn refreshed(&self) {
+        self.folder.progress.send_modify(|progress| {
+            progress.phase = Phase::Rewalk;
+            progress.fresh = Some(Instant::now());
+            progress.walked = progress.fresh;
+            progress.failure = None;
+        });
+    }
+
+    /// The run has ended well.
+    pub(super) fn done(mut self) {
+        self.ended = true;
+        self.folder.progress.send_modify(|progress| {
+            progress.phase = Phase::Idle;
+            progress.failure = None;
+            if progress.epoch == self.epoch {
+                progress.known = true;
+                progress.fresh = Some(Instant::now());
+                if self.first {
+                    progress.walked = progress.fresh;
+                }
+            }
+        });
+    }
+
+    /// The run has failed. What it stored stays.
+    pub(super) fn failed(mut self, error: Error) {
+        self.end(error);
+    }
+
+    fn end(&mut self, error: Error) {
+        self.ended = true;
+        self.folder.progress.send_modify(|progress| {
+            progress.phase = Phase::Idle;
+            progress.failure = Some((Instant::now(), error));
+        });
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Error::new(ErrorKind::Unavailable, "listing", "it was broken off"));
+        }
+    }
+}
+
+/// Which rows of a folder a walk has met, by their places in the order of discovery: a bit each, since a folder may hold millions.
+#[derive(Default)]
+pub(super) struct Met(Vec<u64>);
+
+impl Met {
+    /// The row at `seq` was met.
+    pub(super) fn insert(&mut self, seq: u64) {
+        let word = (seq / 64) as usize;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (seq % 64);
+    }
+
+    /// Whether the row at `seq` was met.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.0.get((seq / 64) as usize).is_some_and(|word| word & (1 << (seq % 64)) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    fn error() -> Error {
+        Error::new(ErrorKind::Unavailable, "g", "scripted")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_walk_is_waited_for_to_its_end() {
+        let folder = Arc::new(Folder::new(false));
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Start));
+        let run = folder.begin(|p| p.is_due(TTL, Instant::now())).unwrap();
+        assert!(run.is_first());
+        assert!(folder.begin(|_| true).is_none(), "one run at a time");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Wait(None)));
+        run.done();
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::End));
+        assert!(!folder.progress().is_due(TTL, Instant::now()));
+        tokio::time::advance(TTL).await;
+        assert!(folder.progress().is_due(TTL, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_known_folder_waits_two_seconds_at_most_and_shows_its_rows_on_failure() {
+        let folder = Arc::new(Folder::new(true));
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::End));
+        let run = folder.begin(|p| p.is_due(TTL, Instant::now())).unwrap();
+        assert!(!run.is_first());
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Wait(Some(_))));
+        tokio::time::advance(REFRESH_WAIT).await;
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::End));
+        run.failed(error());
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::End));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(!folder.progress().is_due(TTL, Instant::now()));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(folder.progress().is_due(TTL, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_first_walk_is_an_error_not_an_end() {
+        let folder = Arc::new(Folder::new(false));
+        folder.begin(|_| true).unwrap().failed(error());
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Failed(_)));
+        assert!(!folder.progress().is_due(TTL, Instant::now()));
+        tokio::time::advance(FAILURE_PAUSE).await;
+        assert!(folder.progress().is_due(TTL, Instant::now()));
+        drop(folder.begin(|_| true));
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Failed(_)), "broken off is failed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_under_another_selection_proves_nothing() {
+        let folder = Arc::new(Folder::new(false));
+        let run = folder.begin(|_| true).unwrap();
+        folder.reset(false);
+        run.done();
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Start));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_is_counted_by_guards() {
+        let folder = Folder::new(true);
+        let guard = folder.wait();
+        assert_eq!(folder.weight(Weight::Background), Weight::Waiting);
+        drop(guard);
+        assert_eq!(folder.weight(Weight::Background), Weight::Background);
+    }
+
+    #[test]
+    fn met_is_a_set() {
+        let mut met = Met::default();
+        for seq in [1, 63, 64, 1_000_000] {
+            met.insert(seq);
+        }
+        assert!(met.contains(1) && met.contains(63) && met.contains(64) && met.contains(1_000_000));
+        assert!(!met.contains(0) && !met.contains(65) && !met.contains(9_000_000));
+    }
+}

@@ -1,0 +1,290 @@
+//! One poll loop a group.
+//!
+//! It lives while anybody follows a stream of the group, and three polls longer, for `tail -F` reopens. A poll is one page from just
+//! before what was seen last (see `poll`); intervals go from start to start, so that an answer's latency isn't added to them. A failed
+//! poll backs off and the next good one catches up. Beside the polls, in tasks of their own, complete streams are read again: the late
+//! window, and what isn't settled; both stretch so that they take at most a fifth of the quota.
+
+use super::fault::Fault;
+use super::poll::{self, Outcome, Target};
+use super::reread::Rereads;
+use super::stream::{Group, Stream, Streams, lock};
+use crate::model::{StreamId, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Polls after the last guard is gone.
+const LINGER: u32 = 3;
+/// A stream is polled once it has been open for this part of an interval.
+const SETTLED_IN: u32 = 4;
+/// For how long after a cut page polls read on until nothing comes.
+const DRAIN_FOR: Duration = Duration::from_secs(60);
+/// Longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Who is followed in one group.
+#[derive(Default)]
+pub(crate) struct Following {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    followed: HashMap<StreamId, Followed>,
+    running: bool,
+}
+
+struct Followed {
+    stream: Arc<Stream>,
+    guards: usize,
+    since: Instant,
+    /// It was open for long enough to be polled; until then the open itself has brought all there is.
+    polled: bool,
+    /// Polls since the last guard went.
+    idle: u32,
+    /// Up to this moment polls have asked.
+    asked: Option<Timestamp>,
+    /// Polls in a row that brought nothing.
+    quiet: u32,
+}
+
+impl Following {
+    /// The streams that polls ask for.
+    pub(crate) fn streams(&self) -> Vec<Arc<Stream>> {
+        lock(&self.state).followed.values().map(|followed| followed.stream.clone()).collect()
+    }
+}
+
+/// Somebody has the stream open.
+pub struct Follow {
+    stream: Arc<Stream>,
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        if let Some(followed) = lock(&self.stream.group.following.state).followed.get_mut(&self.stream.id) {
+            followed.guards -= 1;
+        }
+    }
+}
+
+/// Follows a stream; starts the group's loop if it doesn't run.
+pub(crate) fn start(stream: &Arc<Stream>) -> Follow {
+    let mut state = lock(&stream.group.following.state);
+    let followed = state.followed.entry(stream.id).or_insert_with(|| Followed {
+        stream: stream.clone(),
+        guards: 0,
+        since: Instant::now(),
+        polled: false,
+        idle: 0,
+        asked: None,
+        quiet: 0,
+    });
+    if followed.guards == 0 && !followed.polled {
+        // Opened again and again for a moment isn't open for long.
+        followed.since = Instant::now();
+    }
+    followed.guards += 1;
+    followed.idle = 0;
+    if !state.running && !stream.home.shared.stopping.is_cancelled() {
+        state.running = true;
+        stream.home.shared.tasks.spawn(run(stream.home.clone(), stream.group.clone()));
+    }
+    drop(state);
+    Follow { stream: stream.clone() }
+}
+
+/// One followed stream's turn.
+struct Turn {
+    stream: Arc<Stream>,
+    asked: Option<Timestamp>,
+    quiet: u32,
+}
+
+impl State {
+    /// Those to poll now; lets go of those that nobody has had open for some polls. One that is open for a moment, as `cat` and
+    /// `grep -r` have it, is never polled.
+    fn turn(&mut self, least: Duration) -> Vec<Turn> {
+        self.followed.retain(|_, f| {
+            if f.guards > 0 {
+                f.idle = 0;
+                return true;
+            }
+            f.idle += 1;
+            f.polled && f.idle <= LINGER
+        });
+        let due = self.followed.values_mut().filter(|f| f.polled || f.since.elapsed() >= least);
+        due.map(|f| {
+            f.polled = true;
+            Turn { stream: f.stream.clone(), asked: f.asked, quiet: f.quiet }
+        })
+        .collect()
+    }
+}
+
+async fn run(home: Arc<Streams>, group: Arc<Group>) {
+    let mut pace = Pace::default();
+    let mut rereads = Rereads::new();
+    let mut reach = None;
+    let mut cut: Option<Instant> = None;
+    let mut folded = Instant::now();
+    let mut started = Instant::now();
+    loop {
+        let interval = home.shared.settings.borrow().poll_interval;
+        tokio::select! {
+            biased;
+            () = home.shared.stopping.cancelled() => break,
+            () = tokio::time::sleep_until(started + pace.pause(interval)) => {}
+        }
+        started = Instant::now();
+        let turn = {
+            let mut state = lock(&group.following.state);
+            let turn = state.turn(interval / SETTLED_IN);
+            if state.followed.is_empty() {
+                state.running = false;
+                return;
+            }
+            turn
+        };
+        if turn.is_empty() {
+            continue;
+        }
+        let fold = folded.elapsed() >= super::reread::LATE_INTERVAL;
+        if fold {
+            folded = started;
+        }
+        let now = home.shared.clock.now();
+        let targets = match targets(&home, turn, now, fold) {
+            Ok(targets) => targets,
+            Err(fault) => {
+                pace.failed(&home, &group, fault);
+                continue;
+            }
+        };
+        rereads.start_if_due(&home, &group, &targets, now);
+        let drain = cut.is_some_and(|at| at.elapsed() < DRAIN_FOR);
+        // In a task of its own: a defect there must not end the loop.
+        let task = home.shared.tasks.spawn(poll::poll(home.clone(), group.clone(), targets, now, reach, drain));
+        match task.await.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() }) {
+            Outcome { fault: Some(Fault::Stopping), .. } => break,
+            outcome => {
+                reach = outcome.reach;
+                if outcome.cut {
+                    cut = Some(started);
+                }
+                note(&group, &outcome);
+                match outcome.fault {
+                    Some(fault) => pace.failed(&home, &group, fault),
+                    None => pace.worked(),
+                }
+            }
+        }
+    }
+    let mut state = lock(&group.following.state);
+    state.running = false;
+    // Followed streams hold the group and the group holds them: let go.
+    let followed = std::mem::take(&mut state.followed);
+    drop(state);
+    drop(followed);
+}
+
+/// What each followed stream wants of this poll; streams that can't be asked for are left out.
+fn targets(home: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Result<Vec<Target>, Fault> {
+    let late_window = home.shared.settings.borrow().late_window;
+    let mut targets = Vec::with_capacity(turn.len());
+    for Turn { stream, asked, quiet } in turn {
+        let Some(row) = home.shared.store.stream(stream.id)? else { continue };
+        if row.gone || stream.check_class().is_err() {
+            continue;
+        }
+        let suffixes: Vec<_> = stream.live_suffixes().into_iter().filter(|s| s.has_room()).collect();
+        let newest: Vec<Option<Timestamp>> = row
+            .extent
+            .complete
+            .then_some(row.extent.newest)
+            .into_iter()
+            .chain(suffixes.iter().map(|s| s.newest()))
+            .collect();
+        if newest.is_empty() {
+            continue;
+        }
+        let mut start = poll::start(&newest, asked, now, late_window);
+        if fold && !row.extent.complete {
+            start = start.min(now - late_window);
+        }
+        targets.push(Target {
+            stream,
+            extent: row.extent,
+            start,
+            newest: newest.iter().flatten().copied().min(),
+            asked,
+            suffixes,
+            deep: fold,
+            quiet,
+        });
+    }
+    Ok(targets)
+}
+
+fn note(group: &Group, outcome: &Outcome) {
+    let mut state = lock(&group.following.state);
+    for (id, asked) in &outcome.asked {
+        if let Some(followed) = state.followed.get_mut(id) {
+            followed.asked = Some(*asked);
+            followed.quiet = if outcome.news.contains(id) { 0 } else { followed.quiet.saturating_add(1) };
+        }
+    }
+    let gone: Vec<Followed> = outcome.gone.iter().filter_map(|id| state.followed.remove(id)).collect();
+    drop(state);
+    for followed in gone {
+        followed.stream.is_gone();
+    }
+}
+
+/// How long until the next poll.
+#[derive(Debug, Default)]
+struct Pace {
+    failures: u32,
+}
+
+impl Pace {
+    fn pause(&self, interval: Duration) -> Duration {
+        match self.failures {
+            0 => interval,
+            n => interval.saturating_mul(1 << n.min(5)).min(LONGEST_PAUSE.max(interval)),
+        }
+    }
+
+    fn worked(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The report hears of the first failure of a row.
+    fn failed(&mut self, home: &Streams, group: &Group, fault: Fault) {
+        if self.failures == 0 {
+            home.report.error(&fault.about(&group.name));
+        }
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_back_off_and_one_success_ends_it() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        assert_eq!(pace.pause(second), second);
+        pace.failures = 1;
+        assert_eq!(pace.pause(second), second * 2);
+        pace.failures = 40;
+        assert_eq!(pace.pause(second), LONGEST_PAUSE);
+        assert_eq!(pace.pause(second * 60), second * 60);
+        pace.worked();
+        assert_eq!(pace.pause(second), second);
+    }
+}

@@ -1,0 +1,315 @@
+//! The quota of one call as a pure machine: a token bucket that learns its rate, and fair shares among those who wait.
+//!
+//! *Rate*: the bucket fills at the rate in force, which halves when the service says that we are over the quota (once a round
+//! trip: a refusal of a request sent before the last halving teaches nothing) and grows back by an eighth of the configured
+//! rate each second. *Shares*: each class has a virtual time that advances by 1/share with each grant, and the waiting class
+//! with the least virtual time is next; a class that begins to wait starts at the present virtual time, so unused shares are lent
+//! and never saved up. *In flight*: bounded, and the lesser classes may fill only a part of the bound, so that slow background
+//! calls never take the last place from somebody who waits.
+//!
+//! Time comes in as an argument and only moves forward.
+
+use crate::fetch::service::Weight;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Least calls a second that throttling or a setting can bring about: below that nothing would ever find out that it is over.
+const MIN_RATE: f64 = 0.2;
+/// The bucket holds that many seconds' worth, and at least one call.
+const BURST_SECONDS: f64 = 0.2;
+/// Share of the configured rate that is won back each second.
+const RECOVERY: f64 = 1.0 / 8.0;
+/// What throttling leaves of the rate.
+const DECREASE: f64 = 0.5;
+/// Requests under way are bounded by that many seconds' worth of calls.
+const IN_FLIGHT_SECONDS: f64 = 2.0;
+/// …and may always be that many.
+const MIN_IN_FLIGHT: usize = 4;
+/// Longest sleep while the rate is recovering, since it grows meanwhile.
+const RECOVERING_STEP: Duration = Duration::from_millis(250);
+
+/// The classes, in the order of their indexes.
+pub(super) const CLASSES: usize = 3;
+
+/// Index of a weight's class.
+pub(super) fn class(weight: Weight) -> usize {
+    match weight {
+        Weight::Waiting | Weight::Refreshing => 0,
+        Weight::Following => 1,
+        Weight::Background => 2,
+    }
+}
+
+/// Shares of the quota where all classes wait.
+const SHARES: [f64; CLASSES] = [0.6, 0.3, 0.1];
+/// Part of the in-flight bound up to which each class may fill it.
+const ROOM: [f64; CLASSES] = [1.0, 0.75, 0.5];
+
+/// What the bucket says to those who wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Next {
+    /// This class may send one request now; it has been counted.
+    Grant(usize),
+    /// Ask again at this time.
+    At(Instant),
+    /// Ask again when a request has ended.
+    Blocked,
+}
+
+/// The quota of one call.
+#[derive(Debug)]
+pub(super) struct Lane {
+    configured: f64,
+    rate: f64,
+    tokens: f64,
+    refilled: Instant,
+    decreased: Option<Instant>,
+    in_flight: usize,
+    virtual_times: [f64; CLASSES],
+    virtual_now: f64,
+}
+
+impl Lane {
+    /// A full bucket at `rate` calls a second.
+    pub(super) fn new(rate: f64, now: Instant) -> Lane {
+        let configured = sane(rate);
+        Lane {
+            configured,
+            rate: configured,
+            tokens: burst(configured),
+            refilled: now,
+            decreased: None,
+            in_flight: 0,
+            virtual_times: [0.0; CLASSES],
+            virtual_now: 0.0,
+        }
+    }
+
+    /// Calls a second in force.
+    #[cfg(test)]
+    pub(super) fn rate(&mut self, now: Instant) -> f64 {
+        self.refill(now);
+        self.rate
+    }
+
+    /// Takes another configured rate. What throttling taught is kept if it is less.
+    pub(super) fn configure(&mut self, rate: f64, now: Instant) {
+        self.refill(now);
+        let rate = sane(rate);
+        self.rate = if self.rate >= self.configured { rate } else { self.rate.min(rate) };
+        self.configured = rate;
+        self.tokens = self.tokens.min(burst(self.rate));
+    }
+
+    /// A class begins to wait, having had nobody waiting before.
+    pub(super) fn begins_to_wait(&mut self, class: usize) {
+        self.virtual_times[class] = self.virtual_times[class].max(self.virtual_now);
+    }
+
+    /// Who of the waiting classes may send a request now.
+    pub(super) fn next(&mut self, waiting: [bool; CLASSES], now: Instant) -> Next {
+        self.refill(now);
+        let eligible = (0..CLASSES).filter(|&c| waiting[c] && self.in_flight < self.room(c));
+        let Some(chosen) = eligible.min_by(|&a, &b| self.virtual_times[a].total_cmp(&self.virtual_times[b])) else {
+            return Next::Blocked;
+        };
+        if self.tokens < 1.0 {
+            let mut wait = Duration::from_secs_f64((1.0 - self.tokens) / self.rate);
+            if self.rate < self.configured {
+                wait = wait.min(RECOVERING_STEP);
+            }
+            // A timer that fires a rounding error too early would spin; a millisecond is the timers' grain.
+            return Next::At(now + wait.max(Duration::from_millis(1)));
+        }
+        self.tokens -= 1.0;
+        self.in_flight += 1;
+        self.virtual_now = self.virtual_times[chosen];
+        self.virtual_times[chosen] += 1.0 / SHARES[chosen];
+        Next::Grant(chosen)
+    }
+
+    /// A granted request has ended, or was never sent (`!sent`: then it costs nothing).
+    pub(super) fn ended(&mut self, class: usize, sent: bool) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if !sent {
+            self.tokens = (self.tokens + 1.0).min(burst(self.rate));
+            self.virtual_times[class] -= 1.0 / SHARES[class];
+        }
+    }
+
+    /// The service refused a request, sent at `sent`, as being over the quota.
+    pub(super) fn throttled(&mut self, sent: Instant, now: Instant) {
+        self.refill(now);
+        if self.decreased.is_some_and(|at| sent <= at) {
+            return;
+        }
+        self.decreased = Some(now);
+        self.rate = (self.rate * DECREASE).max(MIN_RATE.min(self.configured));
+        self.tokens = self.tokens.min(0.0);
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.refilled = self.refilled.max(now);
+        let before = self.rate;
+        self.rate = (before + self.configured * RECOVERY * seconds).min(self.configured);
+        self.tokens = (self.tokens + (before + self.rate) / 2.0 * seconds).min(burst(self.rate));
+    }
+
+    fn room(&self, class: usize) -> usize {
+        let bound = ((self.configured * IN_FLIGHT_SECONDS) as usize).max(MIN_IN_FLIGHT);
+        (bound as f64 * ROOM[class]) as usize
+    }
+}
+
+fn burst(rate: f64) -> f64 {
+    (rate * BURST_SECONDS).max(1.0)
+}
+
+/// `rate` within what the arithmetic bears.
+fn sane(rate: f64) -> f64 {
+    if rate.is_finite() { rate.clamp(MIN_RATE / 2.0, 10_000.0) } else { MIN_RATE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [bool; 3] = [true; 3];
+
+    /// Grants of a lane over `seconds`, by class, with requests that end at once.
+    fn run(lane: &mut Lane, start: Instant, seconds: f64, waiting: [bool; 3]) -> [usize; 3] {
+        let end = start + Duration::from_secs_f64(seconds);
+        let mut grants = [0; 3];
+        let mut now = start;
+        while now < end {
+            match lane.next(waiting, now) {
+                Next::Grant(class) => {
+                    grants[class] += 1;
+                    lane.ended(class, true);
+                }
+                Next::At(at) => now = at,
+                Next::Blocked => break,
+            }
+        }
+        grants
+    }
+
+    #[test]
+    fn shares_are_60_30_10_where_all_wait() {
+        let start = Instant::now();
+        let grants = run(&mut Lane::new(100.0, start), start, 10.0, ALL);
+        let total: usize = grants.iter().sum();
+        assert!((1000..=1021).contains(&total), "{total}");
+        for (got, share) in grants.iter().zip(SHARES) {
+            assert!((*got as f64 / total as f64 - share).abs() < 0.01, "{grants:?}");
+        }
+    }
+
+    #[test]
+    fn unused_shares_are_lent_and_not_saved_up() {
+        let start = Instant::now();
+        let mut lane = Lane::new(100.0, start);
+        let grants = run(&mut lane, start, 10.0, [false, false, true]);
+        assert!(grants[2] >= 1000, "{grants:?}");
+        lane.begins_to_wait(1);
+        let grants = run(&mut lane, start + Duration::from_secs(10), 4.0, [false, true, true]);
+        assert!((95..=106).contains(&grants[2]), "three to one, with no debt for what was lent: {grants:?}");
+    }
+
+    #[test]
+    fn throttling_halves_once_a_round_trip_and_recovers_within_ten_seconds() {
+        let start = Instant::now();
+        let mut lane = Lane::new(25.0, start);
+        let refused = start + Duration::from_millis(100);
+        for _ in 0..10 {
+            lane.throttled(start, refused);
+        }
+        assert!((12.4..13.0).contains(&lane.rate(refused)), "{lane:?}");
+        lane.throttled(refused + Duration::from_millis(1), refused + Duration::from_millis(100));
+        assert!(lane.rate(refused + Duration::from_millis(100)) < 7.0);
+        for i in 0..40u32 {
+            let at = refused + Duration::from_millis(200) * (i + 2);
+            lane.throttled(at, at);
+        }
+        let last = refused + Duration::from_millis(200) * 41;
+        assert!(lane.rate(last) >= MIN_RATE);
+        assert_eq!(lane.rate(last + Duration::from_secs(10)), 25.0);
+    }
+
+    #[test]
+    fn slow_background_calls_leave_room_for_whoever_waits() {
+        let start = Instant::now();
+        let mut lane = Lane::new(25.0, start);
+        let mut now = start;
+        let mut granted = 0;
+        loop {
+            match lane.next([false, false, true], now) {
+                Next::Grant(_) => granted += 1,
+                Next::At(at) => now = at,
+                Next::Blocked => break,
+            }
+        }
+        assert_eq!(granted, 25);
+        now += Duration::from_secs(1);
+        assert_eq!(lane.next([true, false, true], now), Next::Grant(0));
+    }
+
+    #[test]
+    fn what_was_never_sent_costs_nothing() {
+        let start = Instant::now();
+        let mut lane = Lane::new(1.0, start);
+        assert_eq!(lane.next([true, false, false], start), Next::Grant(0));
+        lane.ended(0, false);
+        assert_eq!(lane.next([true, false, false], start), Next::Grant(0));
+    }
+
+    #[test]
+    fn another_rate_counts_at_once() {
+        let start = Instant::now();
+        let mut lane = Lane::new(1.0, start);
+        lane.configure(50.0, start);
+        let grants = run(&mut lane, start, 2.0, [true, false, false]);
+        assert!((100..=111).contains(&grants[0]), "{grants:?}");
+        lane.configure(f64::NAN, start + Duration::from_secs(2));
+        assert!(lane.rate(start + Duration::from_secs(2)).is_finite());
+    }
+
+    proptest! {
+        /// In any window of a second no more than rate + burst requests are granted, whoever waits and whatever is throttled.
+        #[test]
+        fn never_over_the_rate(
+            rate in 1.0f64..60.0,
+            steps in prop::collection::vec((0u64..80, any::<[bool; 3]>(), any::<bool>()), 1..300),
+        ) {
+            let start = Instant::now();
+            let mut lane = Lane::new(rate, start);
+            let mut now = start;
+            let mut granted: Vec<Instant> = Vec::new();
+            for (ms, waiting, throttle) in steps {
+                now += Duration::from_millis(ms);
+                if throttle {
+                    lane.throttled(now, now);
+                }
+                while let Next::Grant(class) = lane.next(waiting, now) {
+                    prop_assert!(waiting[class]);
+                    granted.push(now);
+                    lane.ended(class, true);
+                }
+            }
+            for (i, at) in granted.iter().enumerate() {
+                let window = granted[i..].iter().take_while(|t| **t - *at <= Duration::from_secs(1)).count();
+                prop_assert!(window as f64 <= rate + burst(rate) + 1.0, "{} in a second at {}", window, rate);
+            }
+        }
+
+        /// A class that waits is never passed over for ever.
+        #[test]
+        fn nobody_starves(rate in 1.0f64..60.0) {
+            let start = Instant::now();
+            let grants = run(&mut Lane::new(rate, start), start, 60.0 / rate + 1.0, ALL);
+            prop_assert!(grants.iter().all(|n| *n > 0), "{grants:?}");
+        }
+    }
+}

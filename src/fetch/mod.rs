@@ -1,0 +1,242 @@
+//! Keeps local copies current: schedules calls, lists, refreshes, downloads, sweeps and follows.
+
+mod budget;
+mod check;
+mod commit;
+mod download;
+mod drain;
+mod failure;
+mod fault;
+mod find;
+mod flight;
+mod folder;
+mod follow;
+mod lane;
+mod listing;
+mod merge;
+mod poll;
+mod refresh;
+mod reread;
+mod schedule;
+#[cfg(test)]
+mod scripted;
+mod select;
+mod service;
+mod stream;
+mod suffix;
+mod vouch;
+mod walk;
+
+pub use download::Interest;
+pub use follow::Follow;
+pub use listing::GroupWatch;
+pub use stream::Stream;
+pub use suffix::Suffix;
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::model::{GroupId, StreamId, Timestamp};
+use crate::report::Report;
+use crate::report::status::StatusFacts;
+use crate::source::{LogSource, Quotas};
+use crate::store::row::{GroupRow, StreamRow};
+use crate::store::{Store, StoreError};
+use listing::Listings;
+use service::Service;
+use std::sync::Arc;
+use std::time::Duration;
+use stream::Streams;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Which groups and streams the mount shows.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only groups whose exact name starts with one of these; empty means all.
+    pub group_prefixes: Vec<String>,
+    /// Only groups whose exact name matches one of these globs; empty means all.
+    pub group_patterns: globset::GlobSet,
+    /// Only streams of these exact names; empty means all.
+    pub streams: Vec<String>,
+    /// Only streams with events since.
+    pub since: Option<Since>,
+}
+
+/// A moment, fixed or sliding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// That long before now.
+    Ago(Duration),
+    /// A fixed time.
+    At(Timestamp),
+}
+
+/// What the user set about fetching; can change while mounted.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// What is shown.
+    pub selection: Selection,
+    /// How often followed streams are asked (default 1 s).
+    pub poll_interval: Duration,
+    /// How far back a followed stream is read again for late events (default 5 min).
+    pub late_window: Duration,
+    /// How long after its newest event a range counts as settled (default 15 min).
+    pub settle_after: Duration,
+    /// How long a listing is believed (default 10 s).
+    pub listing_ttl: Duration,
+    /// Calls a second to start from.
+    pub quotas: Quotas,
+    /// How long one waiting request may go without progress (30 s): bounds retries too.
+    pub patience: Duration,
+}
+
+/// Something the tree, and through it the kernel, must hear of without having asked.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A stream that a listing or an answer brought for the first time, after the group's first walk had begun to be shown.
+    NewStream(GroupId, StreamId),
+    /// A group likewise.
+    NewGroup(GroupId),
+    /// (group, old, new): the stream was deleted and made again.
+    Replaced(GroupId, StreamId, StreamId),
+    /// An exact lookup says the stream is gone.
+    Gone(GroupId, StreamId),
+}
+
+/// How far the copy of one stream is.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// It was once read to the end: the committed length is its size.
+    pub complete: bool,
+    /// The newest failure of a transfer of this stream, and its number (so that a waiter sees only later ones).
+    pub failure: Option<(u64, Error)>,
+    /// Counts commits of this stream since start: moves with every progress, zero-event ones too.
+    pub commits: u64,
+}
+
+/// The last part of a stream that `tail` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// So many lines, at most 50,000.
+    Lines(u64),
+    /// So many bytes, at most 4 MiB.
+    Bytes(u64),
+}
+
+/// What every file of this room works with.
+pub(crate) struct Shared {
+    pub(crate) service: service::Service,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: watch::Sender<Arc<FetchSettings>>,
+    pub(crate) news: tokio::sync::mpsc::UnboundedSender<News>,
+    pub(crate) tasks: tokio_util::task::TaskTracker,
+    pub(crate) stopping: tokio_util::sync::CancellationToken,
+}
+
+/// Keeps copies current.
+pub struct Fetch {
+    shared: Arc<Shared>,
+    listings: Arc<Listings>,
+    streams: Arc<Streams>,
+}
+
+/// How long a stop waits for transfers and commits.
+const STOP: Duration = Duration::from_secs(3);
+
+impl Fetch {
+    /// Starts on the current runtime. The receiver tells what is new; it must be read, or news pile up.
+    pub fn start(
+        source: Arc<dyn LogSource>,
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        settings: FetchSettings,
+        report: Arc<Report>,
+    ) -> (Arc<Fetch>, UnboundedReceiver<News>) {
+        let (news, heard) = tokio::sync::mpsc::unbounded_channel();
+        let stopping = CancellationToken::new();
+        let service = Service::new(source, report.clone(), &settings.quotas, settings.patience, stopping.clone());
+        let shared = Arc::new(Shared {
+            service,
+            store,
+            clock,
+            settings: watch::Sender::new(Arc::new(settings)),
+            news,
+            tasks: TaskTracker::new(),
+            stopping,
+        });
+        let listings = Listings::new(shared.clone());
+        let learner = listings.clone();
+        let streams =
+            Streams::new(shared.clone(), report, Arc::new(move |group, names| learner.learn_streams(group, names)));
+        (Arc::new(Fetch { shared, listings, streams }), heard)
+    }
+
+    /// Takes new settings at once.
+    pub fn reconfigure(&self, settings: FetchSettings) {
+        let (quotas, patience) = (settings.quotas, settings.patience);
+        self.shared.settings.send_replace(Arc::new(settings));
+        self.shared.service.configure(&quotas, patience);
+        self.listings.reconfigured();
+    }
+
+    /// Stops taking work, ends transfers (their waiters get `Stopping`) and waits for commits, a few seconds at most.
+    pub async fn stop(&self) {
+        self.shared.stopping.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(STOP, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("some transfers didn't end in {} s", STOP.as_secs());
+        }
+        self.streams.save_vouches();
+    }
+
+    /// The group that `name` means: a slug, `slug~hash`, or a percent-encoded exact name. What the catalogue doesn't know is
+    /// asked of the service, for at most 5 s.
+    pub async fn find_group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
+        self.listings.find_group(name).await
+    }
+
+    /// The stream that `name` (without `.log`) means, as `find_group`.
+    pub async fn find_stream(&self, group: GroupId, name: &str) -> Result<Option<StreamRow>, Error> {
+        self.listings.find_stream(group, name).await
+    }
+
+    /// A folder is being opened (`None`: the root): brings its listing up to date in the background if its time to live is over.
+    pub fn touch_listing(&self, group: Option<GroupId>) {
+        self.listings.touch_listing(group);
+    }
+
+    /// Up to `max` groups after `seq`; waits for more while the listing is under way; empty means the end.
+    pub async fn groups_after(&self, seq: u64, max: usize) -> Result<Vec<GroupRow>, Error> {
+        self.listings.groups_after(seq, max).await
+    }
+
+    /// Up to `max` streams after `seq`, as `groups_after`.
+    pub async fn streams_after(&self, group: GroupId, seq: u64, max: usize) -> Result<Vec<StreamRow>, Error> {
+        self.listings.streams_after(group, seq, max).await
+    }
+
+    /// Somebody watches the folder (inotify, open directory): its newest page is read again each listing time to live until
+    /// dropped.
+    pub fn watch_group(&self, group: GroupId) -> GroupWatch {
+        self.listings.watch_group(group)
+    }
+
+    /// The live side of one stream. Shared while anybody holds it.
+    pub fn stream(&self, id: StreamId) -> Result<Arc<Stream>, Error> {
+        self.streams.stream(id)
+    }
+
+    /// Followed streams and transfers under way, for `.cwlogs/status`.
+    pub fn activity(&self) -> StatusFacts {
+        let (followed, transfers) = self.streams.activity();
+        StatusFacts { followed, transfers, ..StatusFacts::default() }
+    }
+}
+
+/// A store's error about `subject`, for whoever waits.
+pub fn store_error(subject: &str, error: &StoreError) -> Error {
+    failure::store_error(subject, error.clone())
+}

@@ -1,0 +1,430 @@
+//! One poll of a group's followed streams.
+//!
+//! One stream is asked by GetLogEvents, several by FilterLogEvents with up to 100 names a call, all calls at once. A poll is one page;
+//! its token is followed only if the page is more than half full, or cut: it ends before what is known to exist. The service may give
+//! less than a page anywhere, and a poll must not see the same part for ever. So, too, once a page was cut, polls read on until nothing
+//! comes, for a while; and since a page may be cut just where the known ends, which looks as if there were nothing new, every few polls
+//! without news look only behind what is known. None of this costs a call while the service gives what it has.
+//!
+//! Events of streams that were complete when the poll began are stored; those of the others go only to the tails that read their ends,
+//! for behind the part of a download they would leave a hole.
+
+use super::commit::{Batch, commit};
+use super::fault::Fault;
+use super::merge::Pass;
+use super::service::Weight;
+use super::stream::{Group, Stream, Streams};
+use super::suffix::Suffix;
+use super::vouch::OVERLAP;
+use crate::model::{LogEvent, StreamId, Timestamp};
+use crate::source::{FilterEvents, GetEvents};
+use crate::store::row::Extent;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Names that one FilterLogEvents call takes.
+pub(crate) const NAMES: usize = 100;
+/// A page with more events, or more bytes of messages, than this is more than half full.
+const HALF_EVENTS: usize = 5_000;
+const HALF_BYTES: usize = 512 << 10;
+/// Pages of one poll; the next poll goes on.
+const PAGES: usize = 50;
+/// Of so many polls without news, one looks only behind what is known. What is older and late by less than this waits a poll longer.
+const LOOK_BEHIND: u32 = 4;
+
+/// One followed stream in one poll.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) stream: Arc<Stream>,
+    /// As it was when the poll began.
+    pub(crate) extent: Extent,
+    /// Where this stream alone would start.
+    pub(crate) start: Timestamp,
+    /// Greatest timestamp that each taker of its events has.
+    pub(crate) newest: Option<Timestamp>,
+    /// Up to this moment polls have asked.
+    pub(crate) asked: Option<Timestamp>,
+    /// Tails that read its end alone.
+    pub(crate) suffixes: Vec<Arc<Suffix>>,
+    /// This poll stands for a read of the late window too.
+    pub(crate) deep: bool,
+    /// Polls in a row that brought it nothing.
+    pub(crate) quiet: u32,
+}
+
+impl Target {
+    /// Where this poll starts if it looks only behind what is known.
+    fn behind(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.deep { None } else { behind(self.newest, self.quiet, now) }
+    }
+}
+
+/// See [`Target::behind`]. Not of what is stamped ahead: what comes now would lie before it.
+fn behind(newest: Option<Timestamp>, quiet: u32, now: Timestamp) -> Option<Timestamp> {
+    let due = quiet % LOOK_BEHIND == LOOK_BEHIND - 1;
+    newest.filter(|newest| due && *newest < now).map(|newest| newest + Duration::from_millis(1))
+}
+
+/// What a poll did.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Up to where streams were asked.
+    pub(crate) asked: Vec<(StreamId, Timestamp)>,
+    /// The service has them no more.
+    pub(crate) gone: Vec<StreamId>,
+    /// They got something new.
+    pub(crate) news: Vec<StreamId>,
+    /// A page was cut.
+    pub(crate) cut: bool,
+    /// How far back the next poll of several streams may start.
+    pub(crate) reach: Option<Duration>,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// Where a stream's poll starts: just before the least of what was seen last by each that takes its events, and of the moment up to
+/// which polls have asked (what was seen may have come from elsewhere, past a gap in the polls).
+pub(crate) fn start(
+    newest: &[Option<Timestamp>],
+    asked: Option<Timestamp>,
+    now: Timestamp,
+    late_window: Duration,
+) -> Timestamp {
+    let empty = newest.iter().any(Option::is_none).then_some(now - late_window);
+    let least = newest.iter().flatten().copied().chain(empty).chain(asked).min();
+    least.map_or(now, |at| at.min(now)) - OVERLAP
+}
+
+/// Where the poll of several streams starts. A quiet stream would drag a busy one's start back for days, so not before `reach` ago;
+/// but never after what the polls have asked for already.
+fn common_start(chunk: &[Target], now: Timestamp, reach: Duration) -> Timestamp {
+    let least = chunk.iter().map(|t| t.start).min().unwrap_or(now);
+    let asked = chunk.iter().filter_map(|t| t.asked).min().unwrap_or(now) - OVERLAP;
+    least.max((now - reach).min(asked))
+}
+
+/// A busy answer that brought little looks less far back next time; a small one, further.
+fn next_reach(reach: Duration, late_window: Duration, events: usize, added: u64) -> Duration {
+    if events > HALF_EVENTS && added.saturating_mul(4) < events as u64 {
+        (reach / 2).max(OVERLAP)
+    } else if events < HALF_EVENTS / 4 {
+        reach.saturating_mul(2).min(late_window)
+    } else {
+        reach
+    }
+}
+
+/// Polls `targets`; if `drain`, each until nothing comes.
+pub(crate) async fn poll(
+    home: Arc<Streams>,
+    group: Arc<Group>,
+    mut targets: Vec<Target>,
+    now: Timestamp,
+    reach: Option<Duration>,
+    drain: bool,
+) -> Outcome {
+    let late_window = home.shared.settings.borrow().late_window;
+    let reach = reach.unwrap_or(late_window).clamp(OVERLAP.min(late_window), late_window);
+    if let [target] = targets.as_slice() {
+        let mut outcome = one(&home, target, now, late_window, drain).await;
+        outcome.reach = Some(reach);
+        return outcome;
+    }
+    // Quiet ones with quiet ones.
+    targets.sort_by_key(|t| t.start);
+    let calls = targets.chunks(NAMES).map(|chunk| several(&home, &group, chunk, now, late_window, reach, drain));
+    let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
+    for part in join_all(calls).await {
+        total.asked.extend(part.asked);
+        total.gone.extend(part.gone);
+        total.news.extend(part.news);
+        total.cut |= part.cut;
+        total.reach = total.reach.into_iter().chain(part.reach).reduce(|a, b| if a == reach { b } else { a.min(b) });
+        total.fault = total.fault.or(part.fault);
+    }
+    total
+}
+
+/// Drives all at once, within this task.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut ready = true;
+        for (future, output) in &mut running {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => ready = false,
+                }
+            }
+        }
+        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+/// More than half of what a page can hold.
+pub(crate) fn is_half_full<'a>(events: impl Iterator<Item = &'a LogEvent>) -> bool {
+    let (count, bytes) = events.fold((0, 0), |(n, b), e| (n + 1, b + e.message.len() + 26));
+    count > HALF_EVENTS || bytes > HALF_BYTES
+}
+
+/// Whether a page stopped before events that are known to exist.
+fn ends_before(last: Option<&LogEvent>, known: Option<Timestamp>) -> bool {
+    last.zip(known).is_some_and(|(last, known)| last.timestamp < known)
+}
+
+/// Which pages a poll asks for.
+struct Paging {
+    known: Option<Timestamp>,
+    drain: bool,
+    cut: bool,
+}
+
+impl Paging {
+    fn new(known: Option<Timestamp>, drain: bool) -> Paging {
+        Paging { known, drain, cut: false }
+    }
+
+    /// Whether there may be more behind a page.
+    fn goes_on<'a>(&mut self, page: impl DoubleEndedIterator<Item = &'a LogEvent> + Clone) -> bool {
+        let last = page.clone().next_back();
+        self.cut |= ends_before(last, self.known);
+        last.is_some() && (self.cut || self.drain || is_half_full(page))
+    }
+}
+
+async fn one(home: &Arc<Streams>, target: &Target, now: Timestamp, late_window: Duration, drain: bool) -> Outcome {
+    let id = target.stream.id;
+    let start = target.behind(now).unwrap_or(target.start);
+    let mut outcome = Outcome { asked: vec![(id, now)], ..Outcome::default() };
+    let mut paging = Paging::new(target.newest, drain);
+    let mut pass = Pass::default();
+    let mut token: Option<String> = None;
+    let mut newest = start;
+    for _ in 0..PAGES {
+        let request = GetEvents { start: Some(start), token: token.clone(), ..target.stream.request() };
+        let page = match home.get(Weight::Following, request).await {
+            Ok(page) => page,
+            Err(fault) if fault.is_not_found() => return Outcome { gone: vec![id], ..Outcome::default() },
+            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+        };
+        let more = paging.goes_on(page.events.iter()) && token.as_deref() != Some(page.forward.as_str());
+        newest = page.events.iter().map(|e| e.timestamp).fold(newest, Timestamp::max);
+        let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
+        give.to(target, &mut pass, page.events);
+        match give.finish().await {
+            Ok((_, news)) => outcome.news.extend(news),
+            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+        }
+        outcome.cut = paging.cut;
+        if !more {
+            return outcome;
+        }
+        token = Some(page.forward);
+    }
+    outcome.asked = vec![(id, newest.min(now))];
+    outcome
+}
+
+async fn several(
+    home: &Arc<Streams>,
+    group: &Group,
+    chunk: &[Target],
+    now: Timestamp,
+    late_window: Duration,
+    reach: Duration,
+    drain: bool,
+) -> Outcome {
+    let by_name: HashMap<&str, &Target> = chunk.iter().map(|t| (t.stream.name.as_str(), t)).collect();
+    let mut start = common_start(chunk, now, reach);
+    if chunk.iter().any(|t| t.deep && !t.extent.complete) {
+        start = start.min(now - late_window);
+    }
+    // Behind what is known of all of them: the page is cut for all at once.
+    let behind = chunk.iter().map(|t| t.behind(now)).try_fold(start, |start, at| at.map(|at| start.max(at)));
+    start = behind.unwrap_or(start);
+    let mut outcome = Outcome { asked: chunk.iter().map(|t| (t.stream.id, now)).collect(), ..Outcome::default() };
+    let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
+    let mut passes: HashMap<StreamId, Pass> = HashMap::new();
+    let mut token: Option<String> = None;
+    let mut newest = start;
+    let (mut events, mut added) = (0, 0);
+    for _ in 0..PAGES {
+        let request = FilterEvents {
+            group: group.name.clone(),
+            streams: chunk.iter().map(|t| t.stream.name.clone()).collect(),
+            start: Some(start),
+            end: None,
+            token: token.take(),
+            limit: None,
+        };
+        let page = match home.filter(Weight::Following, request).await {
+            Ok(page) => page,
+            Err(fault) if fault.is_not_found() => return find_gone(home, chunk, fault).await,
+            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+        };
+        let more = paging.goes_on(page.events.iter().map(|(_, e)| e));
+        newest = page.events.iter().map(|(_, e)| e.timestamp).fold(newest, Timestamp::max);
+        events += page.events.len();
+        let mut of: HashMap<StreamId, (&Target, Vec<LogEvent>)> = HashMap::new();
+        for (name, event) in page.events {
+            if let Some(target) = by_name.get(name.as_str()) {
+                of.entry(target.stream.id).or_insert_with(|| (target, Vec::new())).1.push(event);
+            }
+        }
+        let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
+        for (id, (target, events)) in of {
+            give.to(target, passes.entry(id).or_default(), events);
+        }
+        match give.finish().await {
+            Ok((n, news)) => {
+                added += n;
+                outcome.news.extend(news);
+            }
+            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+        }
+        outcome.cut = paging.cut;
+        token = page.next;
+        if !more || token.is_none() {
+            outcome.reach = Some(next_reach(reach, late_window, events, added));
+            return outcome;
+        }
+    }
+    outcome.asked = chunk.iter().map(|t| (t.stream.id, newest.min(now))).collect();
+    outcome
+}
+
+/// A call with several names was refused for one that isn't there: asks for each.
+async fn find_gone(home: &Arc<Streams>, chunk: &[Target], fault: Fault) -> Outcome {
+    let mut gone = Vec::new();
+    for target in chunk {
+        let request = GetEvents { start: Some(target.start), limit: Some(1), ..target.stream.request() };
+        match home.get(Weight::Following, request).await {
+            Err(e) if e.is_not_found() => gone.push(target.stream.id),
+            Err(e) => return Outcome { gone, fault: Some(e), ..Outcome::default() },
+            Ok(_) => {}
+        }
+    }
+    // Everybody is there: the refusal was about something else.
+    let fault = gone.is_empty().then_some(fault);
+    Outcome { gone, fault, ..Outcome::default() }
+}
+
+/// Hands one page's events to store and tails.
+struct Give<'a> {
+    home: &'a Arc<Streams>,
+    now: Timestamp,
+    late_window: Duration,
+    batches: Vec<Batch>,
+    news: Vec<StreamId>,
+}
+
+impl Give<'_> {
+    fn to(&mut self, target: &Target, pass: &mut Pass, events: Vec<LogEvent>) {
+        debug_assert!(Arc::ptr_eq(self.home, &target.stream.home));
+        let page = pass.page(events);
+        if target.extent.complete {
+            // The commit hands it to the tails too.
+            if !page.is_empty() {
+                self.batches.push(Batch::events(target.stream.clone(), page, true));
+            }
+            return;
+        }
+        let mut news = false;
+        for suffix in &target.suffixes {
+            news |= suffix.take(page.clone(), self.now, self.late_window);
+        }
+        self.news.extend(news.then_some(target.stream.id));
+    }
+
+    /// The number of events stored, and the streams that got something new.
+    async fn finish(mut self) -> Result<(u64, Vec<StreamId>), Fault> {
+        let given: Vec<StreamId> = self.batches.iter().map(|b| b.stream.id).collect();
+        let added = commit(self.home, self.batches).await?;
+        if added > 0 {
+            self.news.extend(given);
+        }
+        Ok((added, self.news))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn a_poll_starts_before_what_was_seen_last() {
+        let now = Timestamp(1_000_000);
+        let seen = |at: i64| [Some(Timestamp(at))];
+        assert_eq!(start(&seen(990_000), None, now, WINDOW), Timestamp(985_000));
+        assert_eq!(start(&seen(5_000_000), None, now, WINDOW), Timestamp(995_000), "stamped ahead");
+        assert_eq!(start(&[None], None, now, WINDOW), Timestamp(695_000), "nothing seen");
+        assert_eq!(start(&seen(999_000), Some(Timestamp(400_000)), now, WINDOW), Timestamp(395_000), "after an outage");
+        let two = [Some(Timestamp(990_000)), Some(Timestamp(980_000))];
+        assert_eq!(start(&two, None, now, WINDOW), Timestamp(975_000), "the tail and the copy");
+    }
+
+    #[test]
+    fn the_reach_follows_the_answers() {
+        assert_eq!(next_reach(WINDOW, WINDOW, 20_000, 10), WINDOW / 2);
+        assert_eq!(next_reach(WINDOW, WINDOW, 20_000, 19_000), WINDOW, "catching up");
+        assert_eq!(next_reach(WINDOW / 4, WINDOW, 10, 10), WINDOW / 2);
+        assert_eq!(next_reach(OVERLAP, WINDOW, 20_000, 0), OVERLAP);
+    }
+
+    #[test]
+    fn half_full_by_count_or_bytes() {
+        let event =
+            |n: usize| LogEvent { timestamp: Timestamp(0), ingestion_time: Timestamp(0), message: "x".repeat(n) };
+        assert!(!is_half_full(std::iter::repeat_n(&event(1), 5_000)));
+        assert!(is_half_full(std::iter::repeat_n(&event(1), 5_001)));
+        assert!(is_half_full(std::iter::repeat_n(&event(HALF_BYTES), 1)));
+    }
+
+    #[test]
+    fn a_cut_page_is_followed_to_the_end_and_a_whole_one_not() {
+        let page = |stamps: std::ops::Range<i64>| -> Vec<LogEvent> {
+            stamps
+                .map(|at| LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(at), message: "x".into() })
+                .collect()
+        };
+        let known = Some(Timestamp(20));
+        let mut paging = Paging::new(known, false);
+        assert!(!paging.goes_on(page(0..21).iter()), "reaches what is known");
+        assert!(!paging.goes_on(page(0..0).iter()));
+        assert!(!paging.cut);
+        assert!(paging.goes_on(page(0..11).iter()));
+        assert!(paging.cut);
+        assert!(paging.goes_on(page(11..21).iter()), "it may be cut here too");
+        assert!(!paging.goes_on(page(0..0).iter()));
+        assert!(Paging::new(known, true).goes_on(page(0..21).iter()));
+    }
+
+    #[test]
+    fn now_and_then_a_quiet_poll_looks_only_behind_what_is_known() {
+        let now = Timestamp(1_000);
+        let starts: Vec<_> = (0..8).map(|quiet| behind(Some(Timestamp(900)), quiet, now)).collect();
+        let due = Some(Timestamp(901));
+        assert_eq!(starts, [None, None, None, due, None, None, None, due]);
+        assert_eq!(behind(None, 3, now), None);
+        assert_eq!(behind(Some(Timestamp(9_000)), 3, now), None, "stamped ahead");
+    }
+
+    #[tokio::test]
+    async fn all_calls_run_at_once() {
+        let barrier = tokio::sync::Barrier::new(3);
+        let done = join_all((0..3).map(|i| {
+            let barrier = &barrier;
+            async move {
+                barrier.wait().await;
+                i
+            }
+        }))
+        .await;
+        assert_eq!(done, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,295 @@
+//! The live side of streams: who waits for one, how far its copy is.
+//!
+//! [`Streams`] holds one [`Stream`] per id while anybody holds it, and what belongs to a whole group: its checks and its poll loop.
+//! Every append goes through the stream's own [`Stream`], so that comparing with what is stored and appending is one step
+//! (see `commit`).
+
+use super::commit::Appender;
+use super::download::{Downloads, Interest};
+use super::fault::Fault;
+use super::follow::{Follow, Following};
+use super::refresh::Checks;
+use super::suffix::Suffix;
+use super::{Last, News, Progress, Shared, download, follow, refresh, suffix};
+use crate::error::{Error, ErrorKind};
+use crate::model::{GroupId, LogClass, StreamId, printable};
+use crate::report::Report;
+use crate::report::status::{Followed, Transfer};
+use crate::source::{EventPage, FilterEvents, FilterPage, GetEvents};
+use crate::store::row::StreamRow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::watch;
+
+use super::service::Weight;
+
+/// Takes names of streams that an answer told of and the catalogue doesn't know. Must not block.
+pub(crate) type Learn = Arc<dyn Fn(GroupId, Vec<String>) + Send + Sync>;
+
+/// Locks; a panic elsewhere leaves the small tables of this room usable.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every live stream and the groups they are in.
+pub(crate) struct Streams {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) report: Arc<Report>,
+    pub(crate) learn: Learn,
+    live: Mutex<HashMap<StreamId, Weak<Stream>>>,
+    groups: Mutex<HashMap<GroupId, Arc<Group>>>,
+}
+
+/// What the live streams of one group share.
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    /// Exact name.
+    pub(crate) name: String,
+    pub(crate) class: LogClass,
+    pub(crate) checks: Checks,
+    pub(crate) following: Following,
+}
+
+impl Streams {
+    pub(crate) fn new(shared: Arc<Shared>, report: Arc<Report>, learn: Learn) -> Arc<Streams> {
+        Arc::new(Streams { shared, report, learn, live: Mutex::default(), groups: Mutex::default() })
+    }
+
+    /// The live side of one stream.
+    pub(crate) fn stream(self: &Arc<Self>, id: StreamId) -> Result<Arc<Stream>, Error> {
+        if let Some(stream) = lock(&self.live).get(&id).and_then(Weak::upgrade) {
+            return Ok(stream);
+        }
+        let unknown = || Error::new(ErrorKind::NotFound, format!("stream {}", id.0), "it isn't in the catalogue");
+        let about = |e| Fault::Store(e).about(&format!("stream {}", id.0));
+        let row = self.shared.store.stream(id).map_err(about)?.ok_or_else(unknown)?;
+        let group = self.group(row.group)?;
+        let mut live = lock(&self.live);
+        // Somebody may have been faster while the row was read.
+        if let Some(stream) = live.get(&id).and_then(Weak::upgrade) {
+            return Ok(stream);
+        }
+        let stream = Arc::new_cyclic(|me| Stream {
+            id,
+            subject: format!("{}/{}", group.name, row.stream.name),
+            name: row.stream.name,
+            group,
+            home: self.clone(),
+            me: me.clone(),
+            appender: Appender::default(),
+            progress: watch::Sender::new(Progress { complete: row.extent.complete, ..Progress::default() }),
+            downloads: Mutex::default(),
+            suffixes: Mutex::default(),
+        });
+        live.insert(id, Arc::downgrade(&stream));
+        Ok(stream)
+    }
+
+    /// What the streams of one group share.
+    pub(crate) fn group(&self, id: GroupId) -> Result<Arc<Group>, Error> {
+        if let Some(group) = lock(&self.groups).get(&id) {
+            return Ok(group.clone());
+        }
+        let unknown = || Error::new(ErrorKind::NotFound, format!("group {}", id.0), "it isn't in the catalogue");
+        let about = |e| Fault::Store(e).about(&format!("group {}", id.0));
+        let row = self.shared.store.group(id).map_err(about)?.ok_or_else(unknown)?;
+        let group = Arc::new(Group {
+            id,
+            name: row.group.name,
+            class: row.group.class,
+            checks: Checks::new(row.vouch),
+            following: Following::default(),
+        });
+        Ok(lock(&self.groups).entry(id).or_insert(group).clone())
+    }
+
+    /// Writes what checks found out and didn't write yet; for a stop.
+    pub(crate) fn activity(&self) -> (Vec<Followed>, Vec<Transfer>) {
+        let interval = self.shared.settings.borrow().poll_interval;
+        let groups: Vec<Arc<Group>> = lock(&self.groups).values().cloned().collect();
+        let followed = groups.iter().flat_map(|group| group.following.streams()).map(|stream| Followed {
+            group: stream.group.name.clone(),
+            stream: stream.name.clone(),
+            interval,
+            newest: stream.row().ok().and_then(|row| row.extent.newest),
+        });
+        let live: Vec<Arc<Stream>> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
+        let transfers = live.iter().filter_map(|stream| {
+            let since = lock(&stream.downloads).since()?;
+            let bytes = stream.row().ok()?.extent.text_len;
+            Some(Transfer { group: stream.group.name.clone(), stream: stream.name.clone(), bytes, since })
+        });
+        (followed.collect(), transfers.collect())
+    }
+
+    /// Writes down the chains of checks, for the next start.
+    pub(crate) fn save_vouches(&self) {
+        let groups: Vec<Arc<Group>> = lock(&self.groups).values().cloned().collect();
+        for group in groups {
+            refresh::save_vouch(&self.shared, &group, true);
+        }
+    }
+
+    /// One page of one stream; ends at once when the mount stops.
+    pub(crate) async fn get(&self, weight: Weight, request: GetEvents) -> Result<EventPage, Fault> {
+        tokio::select! {
+            biased;
+            () = self.shared.stopping.cancelled() => Err(Fault::Stopping),
+            page = self.shared.service.get_log_events(weight, request) => Ok(page?),
+        }
+    }
+
+    /// One page of a group; ends at once when the mount stops.
+    pub(crate) async fn filter(&self, weight: Weight, request: FilterEvents) -> Result<FilterPage, Fault> {
+        tokio::select! {
+            biased;
+            () = self.shared.stopping.cancelled() => Err(Fault::Stopping),
+            page = self.shared.service.filter_log_events(weight, request) => Ok(page?),
+        }
+    }
+}
+
+/// The live side of one stream.
+pub struct Stream {
+    pub(crate) id: StreamId,
+    /// `group/stream`, exact names: what errors are about.
+    pub(crate) subject: String,
+    /// Exact name.
+    pub(crate) name: String,
+    pub(crate) group: Arc<Group>,
+    pub(crate) home: Arc<Streams>,
+    me: Weak<Stream>,
+    pub(crate) appender: Appender,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) downloads: Mutex<Downloads>,
+    pub(crate) suffixes: Mutex<Vec<Weak<Suffix>>>,
+}
+
+impl Stream {
+    /// Its number.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The row as it is now.
+    pub fn row(&self) -> Result<StreamRow, Error> {
+        match self.home.shared.store.stream(self.id) {
+            Ok(Some(row)) => Ok(row),
+            Ok(None) => Err(Error::new(ErrorKind::NotFound, &self.subject, "it isn't in the catalogue any more")),
+            Err(e) => Err(Fault::Store(e).about(&self.subject)),
+        }
+    }
+
+    /// How far the copy is; changes are told.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Whether an open now would need no call: complete and vouched for within the last poll interval.
+    pub fn is_fresh(&self) -> bool {
+        self.progress.borrow().complete && refresh::is_fresh(self)
+    }
+
+    /// Everything that the service showed when this was called is committed when it returns Ok; also makes a complete copy of an
+    /// unknown stream. Dropping the future withdraws the interest. Fails as soon as the service's refusal or the retry budget says so.
+    /// If the stream is complete and the refresh fails (or failed a moment ago), that is Ok: the cached copy is shown.
+    pub async fn bring_up_to_date(&self) -> Result<(), Error> {
+        let called = tokio::time::Instant::now();
+        self.check_class()?;
+        let row = self.row()?;
+        if row.gone {
+            // Its name may mean another generation by now: what is cached is all that there is.
+            return if row.extent.complete { Ok(()) } else { Err(self.not_found()) };
+        }
+        if !row.extent.complete {
+            download::wait(&self.arc()).await?;
+        }
+        refresh::bring_up_to_date(&self.arc(), called).await
+    }
+
+    /// Starts (or goes on with) the download of an unknown stream, in the background, for as long as the guard lives. After a failure
+    /// (see [`Progress::failure`]) the next call starts it again.
+    pub fn download(self: &Arc<Self>) -> Interest {
+        download::start(self)
+    }
+
+    /// Keeps it followed: polled each interval, and three polls after the last guard is gone.
+    pub fn follow(self: &Arc<Self>) -> Follow {
+        follow::start(self)
+    }
+
+    /// The stream's last part alone, and what comes after it while the value lives (it is followed).
+    pub async fn last(self: &Arc<Self>, last: Last) -> Result<Arc<Suffix>, Error> {
+        suffix::last(self, last).await
+    }
+
+    /// Refuses groups whose class answers no event call, without a call.
+    pub(crate) fn check_class(&self) -> Result<(), Error> {
+        let class = match self.group.class {
+            LogClass::Standard => return Ok(()),
+            LogClass::InfrequentAccess => "INFREQUENT_ACCESS",
+            LogClass::Delivery => "DELIVERY",
+        };
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            &self.subject,
+            format!("log group class {class} can't be read by event calls"),
+        ))
+    }
+
+    pub(crate) fn not_found(&self) -> Error {
+        Error::new(ErrorKind::NotFound, &self.subject, "the service has no such log stream")
+    }
+
+    /// An exact request says that the service doesn't have it.
+    pub(crate) fn is_gone(&self) {
+        if let Err(e) = self.home.shared.store.forget_stream(self.id) {
+            self.home.report.error(&Fault::Store(e).about(&self.subject));
+        }
+        tracing::info!(stream = %printable(&self.subject), "log stream is gone from the service");
+        // The tree may be gone already during a stop.
+        let _ = self.home.shared.news.send(News::Gone(self.group.id, self.id));
+    }
+
+    /// Tells waiters of a failed transfer, and the report.
+    pub(crate) fn failed(&self, error: Error) {
+        if error.kind() != ErrorKind::Stopping {
+            self.home.report.error(&error);
+        }
+        self.progress.send_modify(|p| {
+            let number = p.failure.as_ref().map_or(0, |f| f.0) + 1;
+            p.failure = Some((number, error));
+        });
+    }
+
+    /// A request for its events; the caller adds the range.
+    pub(crate) fn request(&self) -> GetEvents {
+        GetEvents { group: self.group.name.clone(), stream: self.name.clone(), from_head: true, ..GetEvents::default() }
+    }
+
+    /// Those who read its end alone.
+    pub(crate) fn live_suffixes(&self) -> Vec<Arc<Suffix>> {
+        let mut suffixes = lock(&self.suffixes);
+        suffixes.retain(|s| s.strong_count() > 0);
+        suffixes.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn arc(&self) -> Arc<Stream> {
+        // A `&Stream` is borrowed from an `Arc` always: `Streams::stream` is the only maker.
+        #[allow(clippy::expect_used)]
+        self.me.upgrade().expect("borrowed from an Arc")
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut live = lock(&self.home.live);
+        // A successor may stand there already.
+        if live.get(&self.id).is_some_and(|s| s.strong_count() == 0) {
+            live.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,491 @@
+//! Streams over a real store and a service in memory with the real one's pages, tokens and ends.
+
+use super::*;
+use crate::clock::{Clock, SystemClock};
+use crate::fetch::service::Service;
+use crate::fetch::{FetchSettings, Selection};
+use crate::model::{LogEvent, LogGroup, LogStream, Timestamp};
+use crate::source::{Call, DescribeGroups, DescribeStreams, LogSource, Page, Quotas, SourceError, SourceErrorKind};
+use crate::store::Store;
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// Events a page unless a test wants the service's own 10,000.
+const PAGE: usize = 100;
+
+#[derive(Default)]
+struct Scene {
+    streams: BTreeMap<String, Vec<LogEvent>>,
+    calls: HashMap<Call, usize>,
+    /// The next so many GetLogEvents answers are empty ends, whatever there is.
+    blind: usize,
+    failing: Option<SourceErrorKind>,
+    latency: Duration,
+    forget_tokens: bool,
+    page: Option<usize>,
+}
+
+#[derive(Default)]
+struct Fake(Mutex<Scene>);
+
+impl Fake {
+    fn put(&self, stream: &str, at: i64, message: &str) {
+        let mut scene = lock(&self.0);
+        let events = scene.streams.entry(stream.to_string()).or_default();
+        let event =
+            LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(at + 1), message: message.to_string() };
+        let place = events.partition_point(|e| e.timestamp <= event.timestamp);
+        events.insert(place, event);
+    }
+
+    fn calls(&self) -> usize {
+        lock(&self.0).calls.values().sum()
+    }
+
+    async fn enter(&self, call: Call) -> Result<(), SourceError> {
+        let (latency, failing) = {
+            let mut scene = lock(&self.0);
+            *scene.calls.entry(call).or_default() += 1;
+            (scene.latency, scene.failing)
+        };
+        tokio::time::sleep(latency).await;
+        failing.map_or(Ok(()), |kind| Err(SourceError { kind, call, message: "scripted".into() }))
+    }
+}
+
+fn refused(kind: SourceErrorKind, call: Call) -> SourceError {
+    SourceError { kind, call, message: "refused".into() }
+}
+
+#[async_trait]
+impl LogSource for Fake {
+    async fn describe_log_groups(&self, _: DescribeGroups) -> Result<Page<LogGroup>, SourceError> {
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
+    async fn describe_log_streams(&self, _: DescribeStreams) -> Result<Page<LogStream>, SourceError> {
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
+    async fn get_log_events(&self, request: GetEvents) -> Result<EventPage, SourceError> {
+        self.enter(Call::GetLogEvents).await?;
+        let mut scene = lock(&self.0);
+        if scene.blind > 0 {
+            scene.blind -= 1;
+            let at = request.token.unwrap_or_else(|| "f0".into());
+            return Ok(EventPage { events: Vec::new(), forward: at.clone(), backward: at });
+        }
+        if scene.forget_tokens && request.token.is_some() {
+            scene.forget_tokens = false;
+            return Err(refused(SourceErrorKind::InvalidToken, Call::GetLogEvents));
+        }
+        let all =
+            scene.streams.get(&request.stream).ok_or_else(|| refused(SourceErrorKind::NotFound, Call::GetLogEvents))?;
+        let within: Vec<LogEvent> = all
+            .iter()
+            .filter(|e| request.start.is_none_or(|s| e.timestamp >= s) && request.end.is_none_or(|s| e.timestamp < s))
+            .cloned()
+            .collect();
+        let size = scene.page.unwrap_or(PAGE).min(request.limit.unwrap_or(10_000) as usize);
+        // A token is a place between events.
+        let place = request.token.as_deref().map(|t| t[1..].parse::<usize>().unwrap());
+        let (from, to) = match (place, request.from_head, request.token.as_deref().map(|t| &t[..1])) {
+            (Some(at), _, Some("b")) => (at.saturating_sub(size), at),
+            (Some(at), _, _) => (at.min(within.len()), (at + size).min(within.len())),
+            (None, true, _) => (0, size.min(within.len())),
+            (None, false, _) => (within.len().saturating_sub(size), within.len()),
+        };
+        Ok(EventPage { events: within[from..to].to_vec(), forward: format!("f{to}"), backward: format!("b{from}") })
+    }
+
+    async fn filter_log_events(&self, request: FilterEvents) -> Result<FilterPage, SourceError> {
+        self.enter(Call::FilterLogEvents).await?;
+        let scene = lock(&self.0);
+        let mut within: Vec<(String, LogEvent)> = scene
+            .streams
+            .iter()
+            .filter(|(name, _)| request.streams.is_empty() || request.streams.contains(name))
+            .flat_map(|(name, events)| events.iter().map(move |e| (name.clone(), e.clone())))
+            .filter(|(_, e)| {
+                request.start.is_none_or(|s| e.timestamp >= s) && request.end.is_none_or(|s| e.timestamp <= s)
+            })
+            .collect();
+        within.sort_by_key(|(_, e)| e.timestamp);
+        let from: usize = request.token.map_or(0, |t| t.parse().unwrap());
+        let to = (from + scene.page.unwrap_or(PAGE)).min(within.len());
+        // One small page comes with a token too; its page is empty and has none.
+        let next = (from < to).then(|| to.to_string());
+        Ok(FilterPage { events: within[from..to].to_vec(), next })
+    }
+
+    fn quotas(&self) -> Quotas {
+        Quotas { describe_log_groups: 1e4, describe_log_streams: 1e4, get_log_events: 1e4, filter_log_events: 1e4 }
+    }
+
+    fn region(&self) -> String {
+        "us-east-1".into()
+    }
+}
+
+struct Room {
+    fake: Arc<Fake>,
+    store: Arc<Store>,
+    streams: Arc<Streams>,
+    group: GroupId,
+    learnt: Arc<Mutex<Vec<String>>>,
+    news: UnboundedReceiver<News>,
+}
+
+fn settings(fake: &Fake) -> FetchSettings {
+    FetchSettings {
+        selection: Selection::default(),
+        poll_interval: Duration::from_millis(100),
+        late_window: Duration::from_secs(300),
+        settle_after: Duration::from_secs(900),
+        listing_ttl: Duration::from_secs(10),
+        quotas: fake.quotas(),
+        patience: Duration::from_secs(2),
+    }
+}
+
+fn room(store: Arc<Store>, fake: Arc<Fake>) -> Room {
+    let settings = settings(&fake);
+    let stopping = tokio_util::sync::CancellationToken::new();
+    let report = Arc::new(Report::default());
+    let service = Service::new(fake.clone(), report.clone(), &settings.quotas, settings.patience, stopping.clone());
+    let (sender, news) = tokio::sync::mpsc::unbounded_channel();
+    let group = LogGroup {
+        name: "/g".into(),
+        arn: String::new(),
+        created: Timestamp(1),
+        class: LogClass::Standard,
+        retention_days: None,
+        stored_bytes: 0,
+    };
+    let group = store.upsert_groups(&[group]).unwrap()[0].id;
+    let shared = Arc::new(Shared {
+        service,
+        store: store.clone(),
+        clock: Arc::new(SystemClock),
+        settings: watch::Sender::new(Arc::new(settings)),
+        news: sender,
+        tasks: tokio_util::task::TaskTracker::new(),
+        stopping,
+    });
+    let learnt = Arc::new(Mutex::new(Vec::new()));
+    let learn: Learn = {
+        let learnt = learnt.clone();
+        Arc::new(move |_, names| lock(&learnt).extend(names))
+    };
+    let streams = Streams::new(shared, report, learn);
+    Room { fake, store, streams, group, learnt, news }
+}
+
+fn fresh_room() -> (tempfile::TempDir, Room) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    (dir, room(store, Arc::default()))
+}
+
+impl Room {
+    /// Known to the listing, which tells of its events unless it lags.
+    fn listed(&self, name: &str) -> Arc<Stream> {
+        lock(&self.fake.0).streams.entry(name.into()).or_default();
+        let (first, last) = {
+            let scene = lock(&self.fake.0);
+            let events = &scene.streams[name];
+            (events.first().map(|e| e.timestamp), events.last().map(|e| e.timestamp))
+        };
+        let told = LogStream {
+            name: name.into(),
+            arn: String::new(),
+            created: Timestamp(1),
+            first_event: first,
+            last_event: last,
+            last_ingestion: None,
+        };
+        let id = self.store.upsert_streams(self.group, &[told]).unwrap().rows[0].id;
+        self.streams.stream(id).unwrap()
+    }
+
+    fn text(&self, stream: &Stream) -> String {
+        let reader = self.store.reader(stream.id, &crate::render::Format::Message).unwrap();
+        String::from_utf8(reader.read_at(0, reader.len() as usize).unwrap()).unwrap()
+    }
+
+    async fn stop(&self) {
+        self.streams.shared.stopping.cancel();
+        self.streams.shared.tasks.close();
+        tokio::time::timeout(Duration::from_secs(3), self.streams.shared.tasks.wait()).await.expect("tasks end");
+    }
+}
+
+fn lines(range: std::ops::Range<usize>) -> String {
+    range.map(|i| format!("line {i}\n")).collect()
+}
+
+fn now() -> i64 {
+    SystemClock.now().0
+}
+
+async fn eventually(what: &str, check: impl Fn() -> bool) {
+    for _ in 0..300 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn an_unknown_stream_is_downloaded_and_then_asked_for_by_group() {
+    let (_dir, room) = fresh_room();
+    for i in 0..250 {
+        room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
+    }
+    let stream = room.listed("s");
+    assert!(!stream.is_fresh());
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..250));
+    assert!(stream.progress().borrow().complete);
+    assert!(stream.is_fresh(), "just read");
+    let calls = room.fake.calls();
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.fake.calls(), calls, "fresh: no call");
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    room.fake.put("s", now(), "line 250");
+    room.fake.put("other", now(), "x");
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..251));
+    assert_eq!(*lock(&room.learnt), ["other"]);
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_answer_that_the_listing_contradicts_is_asked_again() {
+    let (_dir, room) = fresh_room();
+    room.fake.put("s", 1_000, "line 0");
+    let stream = room.listed("s");
+    lock(&room.fake.0).blind = 2;
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..1));
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_token_starts_again_from_the_position() {
+    let (_dir, room) = fresh_room();
+    for i in 0..350 {
+        room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
+    }
+    let stream = room.listed("s");
+    lock(&room.fake.0).forget_tokens = true;
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..350));
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn a_download_nobody_waits_for_stops_and_goes_on_later() {
+    let (_dir, room) = fresh_room();
+    for i in 0..2_000 {
+        room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
+    }
+    lock(&room.fake.0).latency = Duration::from_millis(20);
+    let stream = room.listed("s");
+    let interest = stream.download();
+    let mut progress = stream.progress();
+    while progress.borrow_and_update().commits < 2 {
+        progress.changed().await.unwrap();
+    }
+    drop(interest);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let calls = room.fake.calls();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(room.fake.calls(), calls, "stopped");
+    let part = room.text(&stream);
+    assert!(!part.is_empty() && part.len() < lines(0..2_000).len());
+    assert!(!stream.row().unwrap().extent.complete);
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..2_000));
+    assert!(room.fake.calls() - calls < 22, "went on from where it was");
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_reach_who_waits_and_cached_copies_are_shown_anyway() {
+    let (_dir, mut room) = fresh_room();
+    room.fake.put("s", 1_000, "line 0");
+    let stream = room.listed("s");
+    lock(&room.fake.0).failing = Some(SourceErrorKind::Denied);
+    let error = stream.bring_up_to_date().await.unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::Denied, "/g/s"));
+    lock(&room.fake.0).failing = None;
+    stream.bring_up_to_date().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    lock(&room.fake.0).failing = Some(SourceErrorKind::Denied);
+    stream.bring_up_to_date().await.unwrap();
+    let calls = room.fake.calls();
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.fake.calls(), calls, "a moment ago it failed");
+    assert!(stream.progress().borrow().failure.is_some());
+    lock(&room.fake.0).failing = None;
+    let ghost = room.listed("ghost");
+    lock(&room.fake.0).streams.remove("ghost");
+    assert_eq!(ghost.bring_up_to_date().await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(matches!(room.news.recv().await, Some(News::Gone(_, id)) if id == ghost.id()));
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn cached_streams_cost_a_check_an_interval_after_a_restart() {
+    let (dir, room) = fresh_room();
+    let mut ids = Vec::new();
+    for i in 0..300 {
+        let name = format!("s{i:04}");
+        room.fake.put(&name, 1_000 + i, "line 0");
+        let stream = room.listed(&name);
+        stream.bring_up_to_date().await.unwrap();
+        ids.push(stream.id());
+    }
+    room.stop().await;
+    room.streams.save_vouches();
+    room.store.close().await.unwrap();
+    let fake = room.fake.clone();
+    drop(room);
+    let again = super::tests::room(Store::open(dir.path()).unwrap(), fake);
+    let calls = again.fake.calls();
+    let began = std::time::Instant::now();
+    for id in ids {
+        again.streams.stream(id).unwrap().bring_up_to_date().await.unwrap();
+    }
+    let intervals = began.elapsed().as_millis() as usize / 100 + 1;
+    let calls = again.fake.calls() - calls;
+    assert!(calls <= 2 * intervals + 1, "{calls} calls in {intervals} intervals");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn followed_streams_show_each_event_once() {
+    let (_dir, room) = fresh_room();
+    lock(&room.fake.0).page = Some(10_000);
+    let streams: Vec<_> = ["a", "b", "c"].map(|name| room.listed(name)).into();
+    for stream in &streams {
+        stream.bring_up_to_date().await.unwrap();
+    }
+    let follows: Vec<_> = streams.iter().map(|s| s.follow()).collect();
+    for i in 0..60 {
+        for name in ["a", "b", "c"] {
+            room.fake.put(name, now(), &format!("line {i}"));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for stream in &streams {
+        eventually("all lines", || room.text(stream) == lines(0..60)).await;
+    }
+    drop(follows);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let calls = room.fake.calls();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(room.fake.calls(), calls, "nothing followed, no calls");
+    assert!(streams[0].home.shared.tasks.is_empty());
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_huge_stream_is_had_at_once_and_followed() {
+    let (_dir, room) = fresh_room();
+    lock(&room.fake.0).page = Some(10_000);
+    let start = now() - 100_000;
+    for i in 0..5_000 {
+        room.fake.put("s", start + i as i64, &format!("line {i}"));
+    }
+    let stream = room.listed("s");
+    let suffix = stream.last(Last::Lines(20)).await.unwrap();
+    assert!(room.fake.calls() <= 4);
+    let text = |s: &Suffix| String::from_utf8(s.read_at(0, usize::MAX)).unwrap();
+    assert_eq!(text(&suffix), lines(4_980..5_000));
+    for i in 5_000..5_030 {
+        room.fake.put("s", now(), &format!("line {i}"));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    eventually("new lines", || text(&suffix) == lines(4_980..5_030)).await;
+    assert!(!stream.row().unwrap().extent.complete);
+    assert_eq!(room.text(&stream), "", "nothing else is downloaded");
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..5_030));
+    room.fake.put("s", now(), "line 5030");
+    eventually("both", || text(&suffix) == lines(4_980..5_031) && room.text(&stream) == lines(0..5_031)).await;
+    drop(suffix);
+    let none = stream.last(Last::Lines(0)).await.unwrap();
+    assert!(none.is_empty());
+    drop(none);
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn backfill_is_found_by_the_listing() {
+    let (_dir, room) = fresh_room();
+    room.fake.put("s", now() - 7_200_000, "line 0");
+    let stream = room.listed("s");
+    stream.bring_up_to_date().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    room.fake.put("s", now() - 86_400_000, "line 1");
+    let mut told = stream.row().unwrap().stream;
+    told.last_ingestion = Some(Timestamp(now()));
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    room.store.upsert_streams(room.group, &[told]).unwrap();
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..2));
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn a_busy_group_is_checked_by_names() {
+    let (_dir, room) = fresh_room();
+    let quiet: Vec<_> = (0..30).map(|i| format!("quiet{i:02}")).collect();
+    for name in &quiet {
+        room.fake.put(name, 1_000, "line 0");
+        room.listed(name).bring_up_to_date().await.unwrap();
+    }
+    let busy = room.listed("busy");
+    for i in 0..2_000 {
+        room.fake.put("busy", now() - 800_000 + i as i64 * 400, &format!("line {i}"));
+    }
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    room.fake.put("quiet03", now(), "line 1");
+    let calls = room.fake.calls();
+    for name in &quiet {
+        let id = room.store.stream_by_name(room.group, name).unwrap().unwrap().id;
+        let stream = room.streams.stream(id).unwrap();
+        stream.bring_up_to_date().await.unwrap();
+        assert_eq!(room.text(&stream), lines(0..if name == "quiet03" { 2 } else { 1 }));
+    }
+    assert!(room.fake.calls() - calls < 20, "{} calls", room.fake.calls() - calls);
+    assert_eq!(room.text(&busy), "", "unknown streams' events are not kept");
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn many_opens_at_once_share_a_check() {
+    let (_dir, room) = fresh_room();
+    let stream = room.listed("s");
+    stream.bring_up_to_date().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    lock(&room.fake.0).latency = Duration::from_millis(10);
+    let calls = room.fake.calls();
+    let opens: Vec<_> = (0..50)
+        .map(|_| {
+            let stream = stream.clone();
+            tokio::spawn(async move { stream.bring_up_to_date().await })
+        })
+        .collect();
+    for open in opens {
+        open.await.unwrap().unwrap();
+    }
+    assert!(room.fake.calls() - calls <= 2);
+    room.stop().await;
+}

@@ -1,0 +1,199 @@
+//! What whole-group reads vouch for. Pure.
+//!
+//! A stream's row says up to where it is settled by reads of its own. Whole-group checks would have to write every row, so they extend
+//! one chain a group instead: every stream settled up to some moment within it is settled up to its end. The planner finds the moment
+//! from which the next check must read so that it vouches for those who wait.
+
+use crate::model::{StreamId, Timestamp};
+use crate::store::row::{Extent, Vouch};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// How far ahead of now events may be stamped (the service takes 2 h), with a margin for clocks.
+pub(crate) const AHEAD: Duration = Duration::from_secs(2 * 3600 + 5 * 60);
+/// How far before the last look a poll starts: writers and clocks are not exact.
+pub(crate) const OVERLAP: Duration = Duration::from_secs(5);
+
+/// Up to where a stream is settled, the group's chain counted in.
+///
+/// The chain speaks only for streams whose own last read began before the check that ended it.
+pub(crate) fn edge(extent: &Extent, chain: Option<Vouch>, settle_after: Duration) -> Timestamp {
+    match chain {
+        Some(chain)
+            if chain.from <= extent.settled_to
+                && extent.settled_to <= chain.to
+                && extent.read_to <= chain.to + settle_after =>
+        {
+            chain.to
+        }
+        _ => extent.settled_to,
+    }
+}
+
+/// Up to where a drained read that began at `began` settles; `young` is the least timestamp among events of its range that were
+/// taken in at or after `began - settle_after`.
+pub(crate) fn settles(began: Timestamp, settle_after: Duration, young: Option<Timestamp>) -> Timestamp {
+    let by_age = began - settle_after;
+    young.map_or(by_age, |young| young.min(by_age))
+}
+
+/// The chain after a whole check from `from` that settles up to `to`. A check that doesn't meet the chain starts a new one if
+/// `anew` (as many streams profit), else leaves it.
+pub(crate) fn extend(chain: Option<Vouch>, from: Timestamp, to: Timestamp, anew: bool) -> Option<Vouch> {
+    match chain {
+        Some(chain) if from <= chain.to => Some(Vouch { from: chain.from, to: chain.to.max(to) }),
+        Some(chain) if !anew || to < from => Some(chain),
+        _ if to < from => None,
+        _ => Some(Vouch { from, to }),
+    }
+}
+
+/// What the last whole check of this run was, as far as the next one leans on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    /// When it began.
+    pub(crate) began_at: Timestamp,
+    /// The streams that it, and those before it without a gap, read from their settled edges on.
+    pub(crate) covered: HashSet<StreamId>,
+    /// It took more than one page of events.
+    pub(crate) large: bool,
+}
+
+/// Where the next whole check must start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) from: Timestamp,
+    /// It reads from settled edges, so it can move the chain.
+    pub(crate) from_edges: bool,
+}
+
+/// How deep a check may look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// From the settled edges, whatever was read before.
+    Edges,
+    /// From the last check less the late window.
+    Late,
+    /// As `Late`, but from just before the last check if that was large.
+    Near,
+}
+
+/// Plans a whole check for `waiting` (indexes into `edges`, which holds every complete stream of the group and its edge).
+///
+/// A read from settled edges takes the other streams along whose edges lie up to `slack` before: they are probably next.
+pub(crate) fn plan(
+    edges: &[(StreamId, Timestamp)],
+    waiting: &HashSet<StreamId>,
+    past: Option<&Past>,
+    depth: Depth,
+    late_window: Duration,
+    slack: Duration,
+) -> Option<Plan> {
+    let back = match depth {
+        Depth::Near if past.is_some_and(|p| p.large) => OVERLAP.min(late_window),
+        _ => late_window,
+    };
+    let mut from = None::<Timestamp>;
+    let mut from_edges = false;
+    for (id, edge) in edges.iter().filter(|(id, _)| waiting.contains(id)) {
+        let need = match past {
+            Some(past) if depth != Depth::Edges && past.covered.contains(id) => (*edge).max(past.began_at - back),
+            _ => *edge,
+        };
+        from_edges |= need == *edge;
+        from = Some(from.map_or(need, |f| f.min(need)));
+    }
+    let mut from = from?;
+    if from_edges {
+        let reach = from - slack;
+        from = edges.iter().map(|(_, e)| *e).filter(|e| *e >= reach).min().map_or(from, |e| e.min(from));
+    }
+    Some(Plan { from, from_edges })
+}
+
+/// The streams that a check from `from` vouches for.
+pub(crate) fn covered(edges: &[(StreamId, Timestamp)], past: Option<&Past>, from: Timestamp) -> HashSet<StreamId> {
+    let past = past.filter(|p| from <= p.began_at);
+    edges
+        .iter()
+        .filter(|(id, edge)| *edge >= from || past.is_some_and(|p| p.covered.contains(id)))
+        .map(|(id, _)| *id)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn extent(settled: i64, read: i64) -> Extent {
+        Extent { complete: true, settled_to: Timestamp(settled), read_to: Timestamp(read), ..Extent::default() }
+    }
+
+    #[test]
+    fn the_chain_carries_edges_within_it() {
+        let chain = Some(Vouch { from: Timestamp(100), to: Timestamp(500) });
+        assert_eq!(edge(&extent(100, 200), chain, MINUTE), Timestamp(500));
+        assert_eq!(edge(&extent(500, 200), chain, MINUTE), Timestamp(500));
+        assert_eq!(edge(&extent(99, 200), chain, MINUTE), Timestamp(99));
+        assert_eq!(edge(&extent(501, 200), chain, MINUTE), Timestamp(501));
+        assert_eq!(
+            edge(&extent(100, 60_501), chain, MINUTE),
+            Timestamp(100),
+            "read after the check that ended the chain"
+        );
+    }
+
+    #[test]
+    fn a_chain_grows_only_where_checks_meet_it() {
+        let chain = Some(Vouch { from: Timestamp(100), to: Timestamp(500) });
+        assert_eq!(
+            extend(chain, Timestamp(500), Timestamp(900), true),
+            Some(Vouch { from: Timestamp(100), to: Timestamp(900) })
+        );
+        assert_eq!(extend(chain, Timestamp(500), Timestamp(300), true), chain, "never back");
+        assert_eq!(extend(chain, Timestamp(501), Timestamp(900), false), chain);
+        assert_eq!(
+            extend(chain, Timestamp(501), Timestamp(900), true),
+            Some(Vouch { from: Timestamp(501), to: Timestamp(900) })
+        );
+        assert_eq!(extend(None, Timestamp(501), Timestamp(400), true), None);
+    }
+
+    #[test]
+    fn young_events_hold_the_edge_back() {
+        assert_eq!(settles(Timestamp(100_000), MINUTE, None), Timestamp(40_000));
+        assert_eq!(settles(Timestamp(100_000), MINUTE, Some(Timestamp(7))), Timestamp(7));
+        assert_eq!(settles(Timestamp(100_000), MINUTE, Some(Timestamp(70_000))), Timestamp(40_000));
+    }
+
+    #[test]
+    fn the_first_check_reads_from_the_edges_and_later_ones_from_the_late_window() {
+        let edges =
+            [(StreamId(1), Timestamp(1_000)), (StreamId(2), Timestamp(900)), (StreamId(3), Timestamp(-9_000_000))];
+        let waiting = HashSet::from([StreamId(1)]);
+        let first = plan(&edges, &waiting, None, Depth::Near, MINUTE, MINUTE).unwrap();
+        assert_eq!(first, Plan { from: Timestamp(900), from_edges: true });
+        let covered_now = covered(&edges, None, first.from);
+        assert_eq!(covered_now, HashSet::from([StreamId(1), StreamId(2)]));
+        let mut past = Past { began_at: Timestamp(500_000), covered: covered_now, large: false };
+        let next = plan(&edges, &waiting, Some(&past), Depth::Near, MINUTE, MINUTE).unwrap();
+        assert_eq!(next, Plan { from: Timestamp(440_000), from_edges: false });
+        past.large = true;
+        let near = plan(&edges, &waiting, Some(&past), Depth::Near, MINUTE, MINUTE).unwrap();
+        assert_eq!(near.from, Timestamp(495_000));
+        assert_eq!(covered(&edges, Some(&past), near.from), past.covered);
+        let other = HashSet::from([StreamId(3)]);
+        assert_eq!(plan(&edges, &other, Some(&past), Depth::Near, MINUTE, MINUTE).unwrap().from, Timestamp(-9_000_000));
+        assert!(plan(&edges, &HashSet::new(), Some(&past), Depth::Near, MINUTE, MINUTE).is_none());
+    }
+
+    #[test]
+    fn a_gap_between_checks_covers_nobody_by_the_past() {
+        let edges = [(StreamId(1), Timestamp(10))];
+        let past = Past { began_at: Timestamp(500), covered: HashSet::from([StreamId(1)]), large: false };
+        assert!(covered(&edges, Some(&past), Timestamp(501)).is_empty());
+        assert!(covered(&edges, Some(&past), Timestamp(500)).contains(&StreamId(1)));
+    }
+}

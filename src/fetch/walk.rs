@@ -1,0 +1,391 @@
+//! The runs behind the listings: the root's walk, a group's first walk, its refresh, and now and then its whole walk again.
+//!
+//! A page goes into the catalogue as it comes, in one commit on the blocking pool, and news are told by the job that committed, so a
+//! caller that leaves loses neither. A listing newest first shifts while it is paged: a stream that is written meanwhile moves
+//! from the unread end to the head. So after a walk of several pages the head is read again until a page brings nothing new. What
+//! a whole walk didn't meet is asked for by its exact name, and only that takes a row away.
+
+use crate::error::{Error, ErrorKind};
+use crate::fetch::News;
+use crate::fetch::folder::{Met, Run};
+use crate::fetch::listing::{Listings, ROOT};
+use crate::fetch::select::{last_sign, oldest_shown, possible_stream, shows_group, shows_stream, walk_prefixes};
+use crate::fetch::service::{STOPPING, Weight, store_error, to_error};
+use crate::model::{LogGroup, LogStream};
+use crate::source::{DescribeGroups, DescribeStreams, SourceError, SourceErrorKind};
+use crate::store::row::{GroupRow, StreamRow};
+use crate::store::{Store, StoreError, StoreErrorKind, Upserted};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A known group's streams are all listed again at most that often.
+const WHOLE_WALK: Duration = Duration::from_hours(1);
+/// Rows that a walk didn't meet and that it asks for by name, at most; the next walk goes on.
+const MOST_CHECKS: usize = 500;
+/// Rows read from the catalogue at a time.
+const CHUNK: usize = 256;
+
+/// One page of a group's streams, stored.
+struct Stored {
+    upserted: Upserted,
+    next: Option<String>,
+    /// All of it is older than what the selection shows.
+    too_old: bool,
+}
+
+/// Ends a run. Whoever waits is given the error; the trace is for runs that nobody waits for.
+fn finish(run: Run, result: Result<(), Error>) {
+    match result {
+        Ok(()) => run.done(),
+        Err(error) => {
+            tracing::debug!("a listing failed: {error}");
+            run.failed(error);
+        }
+    }
+}
+
+impl Listings {
+    /// Lists the groups in the background.
+    pub(super) fn list_root(self: &Arc<Self>, run: Run) {
+        let listings = Arc::clone(self);
+        self.shared.tasks.spawn(async move {
+            let result = tokio::select! {
+                biased;
+                () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, ROOT, STOPPING)),
+                result = listings.walk_root(&run) => result,
+            };
+            finish(run, result);
+        });
+    }
+
+    /// Lists a group's streams in the background; `weight` is the calls' where nobody waits. Whole walks of known groups are for
+    /// folders that are looked at (`Background`), not for those that are only watched.
+    pub(super) fn list_group(self: &Arc<Self>, run: Run, row: GroupRow, weight: Weight) {
+        let listings = Arc::clone(self);
+        self.shared.tasks.spawn(async move {
+            let name = &row.group.name;
+            let result = tokio::select! {
+                biased;
+                () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, name, STOPPING)),
+                result = listings.walk_group(&run, &row, weight) => result,
+            };
+            finish(run, result);
+        });
+    }
+
+    async fn walk_root(&self, run: &Run) -> Result<(), Error> {
+        let settings = self.settings();
+        let announce = !run.is_first();
+        let mut met = Met::default();
+        for prefix in walk_prefixes(&settings.selection) {
+            let mut token = None;
+            loop {
+                let request = DescribeGroups { prefix: prefix.clone(), token: token.clone(), limit: None };
+                let weight = run.folder().weight(Weight::Background);
+                let answer = self.shared.service.describe_log_groups(weight, request).await;
+                let page = answer.map_err(|error| to_error(ROOT, error))?;
+                let mut groups = page.items;
+                groups.retain(|group| shows_group(&settings.selection, &group.name));
+                for row in self.store_groups(groups, announce).await? {
+                    met.insert(row.seq);
+                }
+                run.stored();
+                // The same token again would go round for ever.
+                if page.next.is_none() || page.next == token {
+                    break;
+                }
+                token = page.next;
+            }
+        }
+        let (mut cursor, mut checks) = (0, 0);
+        loop {
+            let rows = self.read(ROOT, |store| store.groups_after(cursor, CHUNK))?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            cursor = last.seq;
+            for row in rows {
+                if met.contains(row.seq) || !shows_group(&settings.selection, &row.group.name) {
+                    continue;
+                }
+                if checks == MOST_CHECKS {
+                    return Ok(());
+                }
+                checks += 1;
+                self.exact_group(Weight::Background, &row.group.name).await?;
+            }
+        }
+    }
+
+    async fn walk_group(&self, run: &Run, row: &GroupRow, weight: Weight) -> Result<(), Error> {
+        let settings = self.settings();
+        if !settings.selection.streams.is_empty() {
+            for name in settings.selection.streams.iter().filter(|name| possible_stream(name)) {
+                self.exact_stream(run.folder().weight(weight), row, name, !run.is_first()).await?;
+                run.stored();
+            }
+            return Ok(());
+        }
+        if run.is_first() {
+            return self.walk_streams(run, row, weight, &mut Met::default()).await;
+        }
+        self.refresh_head(run, row, weight).await?;
+        let stored_walk = row.walked_at.is_none_or(|at| at + WHOLE_WALK <= self.now());
+        let walk = run.folder().progress().walked.is_none_or(|at| at.elapsed() >= WHOLE_WALK);
+        if weight == Weight::Following || !stored_walk || !walk {
+            return Ok(());
+        }
+        run.refreshed();
+        let mut met = Met::default();
+        self.walk_streams(run, row, weight, &mut met).await?;
+        self.check_unmet(row, &met).await
+    }
+
+    /// Lists a group's streams to the end, or to where the selection shows nothing any more.
+    async fn walk_streams(&self, run: &Run, row: &GroupRow, weight: Weight, met: &mut Met) -> Result<(), Error> {
+        let (mut token, mut pages) = (None, 0u64);
+        let whole = loop {
+            let stored = self.store_page(run, row, weight, token.clone()).await?;
+            pages += 1;
+            for row in &stored.upserted.rows {
+                met.insert(row.seq);
+            }
+            if stored.next.is_none() || stored.next == token {
+                break true;
+            }
+            if stored.too_old {
+                break false;
+            }
+            token = stored.next;
+        };
+        if pages > 1 {
+            self.refresh_head(run, row, weight).await?;
+        }
+        if whole {
+            let (id, at) = (row.id, self.now());
+            self.write(&row.group.name, move |store| store.set_walked(id, at)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the newest pages until one brings nothing new.
+    async fn refresh_head(&self, run: &Run, row: &GroupRow, weight: Weight) -> Result<(), Error> {
+        let mut token = None;
+        loop {
+            let stored = self.store_page(run, row, weight, token.clone()).await?;
+            // An empty page in the middle brings nothing new, and proves nothing either.
+            let met = stored.upserted.new.is_empty() && !stored.upserted.rows.is_empty();
+            if met || stored.too_old || stored.next.is_none() || stored.next == token {
+                return Ok(());
+            }
+            token = stored.next;
+        }
+    }
+
+    async fn store_page(
+        &self,
+        run: &Run,
+        row: &GroupRow,
+        weight: Weight,
+        token: Option<String>,
+    ) -> Result<Stored, Error> {
+        let stored = self.read_page(row, run.folder().weight(weight), token, !run.is_first()).await?;
+        run.stored();
+        Ok(stored)
+    }
+
+    /// Reads the newest page of a group that was never listed, for somebody who knows a name.
+    pub(super) async fn peek(&self, row: &GroupRow) -> Result<(), Error> {
+        self.read_page(row, Weight::Waiting, None, false).await.map(drop)
+    }
+
+    async fn read_page(
+        &self,
+        row: &GroupRow,
+        weight: Weight,
+        token: Option<String>,
+        announce: bool,
+    ) -> Result<Stored, Error> {
+        let request = DescribeStreams { group: row.group.name.clone(), prefix: None, token, limit: None };
+        let answer = self.shared.service.describe_log_streams(weight, request).await;
+        let page = match answer {
+            Ok(page) => page,
+            Err(error) => return Err(self.refused(row, error).await),
+        };
+        let oldest = oldest_shown(&self.settings().selection, self.now());
+        let too_old = oldest
+            .is_some_and(|oldest| !page.items.is_empty() && page.items.iter().all(|stream| last_sign(stream) < oldest));
+        let upserted = self.store_streams(row, page.items, announce).await?;
+        Ok(Stored { upserted, next: page.next, too_old })
+    }
+
+    async fn check_unmet(&self, row: &GroupRow, met: &Met) -> Result<(), Error> {
+        let settings = self.settings();
+        let (mut cursor, mut checks) = (0, 0);
+        loop {
+            let rows = self.read(&row.group.name, |store| store.streams_after(row.id, cursor, CHUNK))?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            cursor = last.seq;
+            for stream in rows {
+                if met.contains(stream.seq) || !shows_stream(&settings.selection, &stream.stream, self.now()) {
+                    continue;
+                }
+                if checks == MOST_CHECKS {
+                    return Ok(());
+                }
+                checks += 1;
+                self.exact_stream(Weight::Background, row, &stream.stream.name, true).await?;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Asks for a group by its exact name: one call. If the service doesn't list it, a row of it is forgotten.
+    pub(super) async fn exact_group(&self, weight: Weight, name: &str) -> Result<Option<GroupRow>, Error> {
+        let request = DescribeGroups { prefix: Some(name.to_owned()), token: None, limit: Some(1) };
+        let answer = self.shared.service.describe_log_groups(weight, request).await;
+        let page = answer.map_err(|error| to_error(name, error))?;
+        let groups: Vec<_> = page.items.into_iter().filter(|group| group.name == name).collect();
+        if !groups.is_empty() {
+            let announce = self.root.progress().known;
+            return Ok(self.store_groups(groups, announce).await?.pop());
+        }
+        if let Some(row) = self.read(name, |store| store.group_by_name(name))? {
+            self.write(name, move |store| store.forget_group(row.id)).await?;
+        }
+        Ok(None)
+    }
+
+    /// Asks for a stream by its exact name: one call. If the service doesn't list it, a row of it is forgotten and the news is
+    /// told; a new one is told if `announce` says so.
+    pub(super) async fn exact_stream(
+        &self,
+        weight: Weight,
+        group: &GroupRow,
+        name: &str,
+        announce: bool,
+    ) -> Result<Option<StreamRow>, Error> {
+        let request = DescribeStreams {
+            group: group.group.name.clone(),
+            prefix: Some(name.to_owned()),
+            token: None,
+            limit: Some(1),
+        };
+        let page = match self.shared.service.describe_log_streams(weight, request).await {
+            Ok(page) => page,
+            Err(error) => return Err(self.refused(group, error).await),
+        };
+        let streams: Vec<_> = page.items.into_iter().filter(|stream| stream.name == name).collect();
+        if !streams.is_empty() {
+            return Ok(self.store_streams(group, streams, announce).await?.rows.pop());
+        }
+        if let Some(row) = self.read(&group.group.name, |store| store.stream_by_name(group.id, name))? {
+            let news = self.shared.news.clone();
+            self.write(&group.group.name, move |store| {
+                store.forget_stream(row.id)?;
+                // Nobody listens any more once the tree is gone.
+                news.send(News::Gone(row.group, row.id)).ok();
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(None)
+    }
+
+    /// What a refusal of a call about a group means: a group that isn't there is forgotten.
+    async fn refused(&self, row: &GroupRow, error: SourceError) -> Error {
+        let gone = error.kind == SourceErrorKind::NotFound;
+        let error = to_error(&row.group.name, error);
+        if gone {
+            let id = row.id;
+            if let Err(error) = self.write(&row.group.name, move |store| store.forget_group(id)).await {
+                return error;
+            }
+        }
+        error
+    }
+
+    async fn store_groups(&self, groups: Vec<LogGroup>, announce: bool) -> Result<Vec<GroupRow>, Error> {
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.claim(&groups).await?;
+        let news = self.shared.news.clone();
+        self.write(ROOT, move |store| {
+            let mut before = Vec::with_capacity(groups.len());
+            for group in &groups {
+                before.push(store.group_by_name(&group.name)?.map(|row| row.id));
+            }
+            let rows = store.upsert_groups(&groups)?;
+            for (row, before) in rows.iter().zip(before) {
+                if announce && before != Some(row.id) {
+                    news.send(News::NewGroup(row.id)).ok();
+                }
+            }
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// The cache belongs to one account: another one's logs under the same names would be mixed with them. Once refused, nothing
+    /// is shown at all.
+    async fn claim(&self, groups: &[LogGroup]) -> Result<(), Error> {
+        let Some(account) = groups.iter().find_map(account_of).map(str::to_owned) else { return Ok(()) };
+        if self.account.get() == Some(&Ok(account.clone())) {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.shared.store);
+        let name = account.clone();
+        let claimed = match tokio::task::spawn_blocking(move || store.claim_account(&name)).await {
+            Ok(Ok(())) => Ok(account),
+            Ok(Err(error)) if error.kind == StoreErrorKind::Refused => Err(error.message),
+            Ok(Err(error)) => return Err(store_error(ROOT, error)),
+            Err(_) => return Err(Error::new(ErrorKind::Damaged, ROOT, "the catalogue's writer broke off")),
+        };
+        // Two walks may claim at once; they claim the same.
+        let _ = self.account.set(claimed);
+        self.refuse_strangers()
+    }
+
+    async fn store_streams(
+        &self,
+        group: &GroupRow,
+        streams: Vec<LogStream>,
+        announce: bool,
+    ) -> Result<Upserted, Error> {
+        if streams.is_empty() {
+            return Ok(Upserted::default());
+        }
+        let (news, settings, now, id) = (self.shared.news.clone(), self.settings(), self.now(), group.id);
+        self.write(&group.group.name, move |store| {
+            let upserted = store.upsert_streams(id, &streams)?;
+            for (old, new) in &upserted.replaced {
+                news.send(News::Replaced(id, *old, *new)).ok();
+            }
+            let replaces = |stream| upserted.replaced.iter().any(|(_, new)| *new == stream);
+            for row in upserted.rows.iter().filter(|row| announce && upserted.new.contains(&row.id)) {
+                if !replaces(row.id) && shows_stream(&settings.selection, &row.stream, now) {
+                    news.send(News::NewStream(id, row.id)).ok();
+                }
+            }
+            Ok(upserted)
+        })
+        .await
+    }
+
+    /// Writes the catalogue, on the blocking pool. The job ends by itself if the caller leaves.
+    async fn write<T: Send + 'static>(
+        &self,
+        subject: &str,
+        write: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = Arc::clone(&self.shared.store);
+        match tokio::task::spawn_blocking(move || write(&store)).await {
+            Ok(result) => result.map_err(|error| store_error(subject, error)),
+            Err(_) => Err(Error::new(ErrorKind::Damaged, subject, "the catalogue's writer broke off")),
+        }
+    }
+}
+
+/// The account in a group's resource name, `arn:aws:logs:REGION:ACCOUNT:log-group:NAME`.
+fn account_of(group: &LogGroup) -> Option<&str> {
+    group.arn.split(':').nth(4).filter(|account| !account.is_empty())
+}

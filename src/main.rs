@@ -1,0 +1,69 @@
+//! `cwlogs-mount`: parse, choose, exit.
+
+use cwlogs_mount::cli::{self, Cli};
+use cwlogs_mount::config::{Config, ConfigError, Env};
+use cwlogs_mount::{daemon, mount};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let parsed = Cli::parse_line(std::env::args_os()).and_then(|mut cli| {
+        cli.make_paths_absolute().map_err(|error| cli::usage(format!("the working directory is gone: {error}")))?;
+        Ok(cli)
+    });
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return say(&error),
+    };
+    // A broken settings file must not stand between a person and an unmount.
+    if let (true, Some(mountpoint)) = (cli.unmount, &cli.mountpoint) {
+        return unmount(mountpoint);
+    }
+    let env = Env::of_process();
+    let config = match Config::resolve(&cli, &env) {
+        Ok(config) => config,
+        Err(error) => return refuse(error),
+    };
+    if cli.check {
+        return check_setup(&config);
+    }
+    let mountpoint = match config.required_mountpoint() {
+        Ok(path) => path.to_owned(),
+        Err(error) => return refuse(error),
+    };
+    if cli.unmount {
+        return unmount(&mountpoint);
+    }
+    daemon::run(cli, env, config).map_or_else(|error| fail(error.to_string()), |()| ExitCode::SUCCESS)
+}
+
+fn unmount(mountpoint: &Path) -> ExitCode {
+    mount::unmount::unmount(mountpoint).map_or_else(|error| fail(error.to_string()), |()| ExitCode::SUCCESS)
+}
+
+fn check_setup(config: &Config) -> ExitCode {
+    match daemon::check_setup(config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(error.to_string()),
+    }
+}
+
+/// Help and version go to standard output with status 0, usage errors to standard error with 2.
+fn say(message: &clap::Error) -> ExitCode {
+    // A reader that is gone (`--help | head`) is no failure.
+    let _ = message.print();
+    ExitCode::from(message.exit_code() as u8)
+}
+
+fn refuse(error: ConfigError) -> ExitCode {
+    match error {
+        ConfigError::Usage(why) => say(&cli::usage(why)),
+        ConfigError::Invalid(why) => fail(why),
+    }
+}
+
+fn fail(why: String) -> ExitCode {
+    eprintln!("cwlogs-mount: {why}");
+    ExitCode::FAILURE
+}

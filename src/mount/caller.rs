@@ -1,0 +1,134 @@
+//! Callers by their thread id: who they are, and whether a signal waits for them.
+
+use crate::tree::{CommandLine, Lookup, Process};
+use std::fs;
+use std::time::Duration;
+
+/// Looks callers up under `/proc`.
+pub(super) struct Proc;
+
+/// A caller's processes, as the tree asks for them.
+pub(super) static PROC: Proc = Proc;
+
+impl Lookup for Proc {
+    fn process(&self, thread: u32) -> Process {
+        if thread == 0 {
+            return Process::default();
+        }
+        let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        let id = field(&status, "Tgid:").and_then(|v| v.parse().ok()).unwrap_or(thread);
+        Process {
+            id,
+            started: started(id).unwrap_or(0),
+            executable: fs::read_link(format!("/proc/{id}/exe")).ok(),
+            comm: fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim_end().to_string(),
+            ourselves: id == std::process::id(),
+        }
+    }
+
+    fn command_line(&self, process: &Process) -> Option<CommandLine> {
+        let raw = fs::read(format!("/proc/{}/cmdline", process.id)).ok()?;
+        let raw = raw.strip_suffix(b"\0")?;
+        let arguments = raw.split(|b| *b == 0).map(|a| String::from_utf8(a.to_vec()).ok()).collect::<Option<_>>()?;
+        let environment = fs::read(format!("/proc/{}/environ", process.id)).ok()?;
+        let posixly_correct = environment
+            .split(|b| *b == 0)
+            .any(|v| v.starts_with(b"POSIXLY_CORRECT=") || v.starts_with(b"_POSIX2_VERSION="));
+        Some(CommandLine { arguments, posixly_correct })
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`, counted after the command name, which may hold anything.
+fn started(id: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// How often a waiting caller is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Ends when a signal that ends the caller's wait is pending. The kernel itself tells nothing: fuser answers FUSE_INTERRUPT with
+/// ENOSYS, after which it never comes again. Never ends for a caller that can't be looked at (another pid namespace, hidepid).
+pub(super) async fn interrupted(thread: u32) {
+    let path = format!("/proc/{thread}/status");
+    if thread == 0 || fs::read(&path).is_err() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match fs::read_to_string(&path) {
+            Ok(status) if !must_end(&status) => {}
+            // Gone altogether: nobody waits any more.
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// Whether the signals that `/proc/PID/status` tells of end a wait. Others must not: FUSE's EINTR knows no restart, so a SIGCHLD
+/// to a shell, a SIGWINCH to an editor or a stop would fail their call for good.
+fn must_end(status: &str) -> bool {
+    let mask = |name: &str| field(status, name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
+    let bit = |signal: i32| 1u64 << (signal - 1);
+    let bits = |signals: &[i32]| signals.iter().fold(0, |all, s| all | bit(*s));
+    let pending = mask("SigPnd:") | mask("ShdPnd:");
+    if pending & bit(libc::SIGKILL) != 0 {
+        return true;
+    }
+    let deliverable = pending & !mask("SigBlk:") & !mask("SigIgn:");
+    let asked = bits(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGALRM]);
+    let harmless = bits(&[
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ]);
+    deliverable & (asked | (!harmless & !mask("SigCgt:"))) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(pending: &[i32], blocked: &[i32], ignored: &[i32], caught: &[i32]) -> String {
+        let mask = |signals: &[i32]| signals.iter().fold(0u64, |all, s| all | 1 << (s - 1));
+        format!(
+            "Name:\tx\nSigPnd:\t{:016x}\nShdPnd:\t0000000000000000\nSigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}\n",
+            mask(pending),
+            mask(blocked),
+            mask(ignored),
+            mask(caught)
+        )
+    }
+
+    #[test]
+    fn ends_for_kill_and_for_what_a_person_sends() {
+        assert!(must_end(&status(&[libc::SIGKILL], &[], &[], &[])));
+        assert!(must_end(&status(&[libc::SIGINT], &[], &[], &[libc::SIGINT])), "a handler wants to run");
+        assert!(must_end(&status(&[libc::SIGUSR1], &[], &[], &[])), "kills by default");
+    }
+
+    #[test]
+    fn goes_on_for_everything_else() {
+        assert!(!must_end(&status(&[], &[], &[], &[])));
+        assert!(!must_end(&status(&[libc::SIGINT], &[libc::SIGINT], &[], &[])));
+        assert!(!must_end(&status(&[libc::SIGINT], &[], &[libc::SIGINT], &[])));
+        assert!(!must_end(&status(&[libc::SIGCHLD], &[], &[], &[libc::SIGCHLD])), "a shell's child ends");
+        assert!(!must_end(&status(&[libc::SIGWINCH, libc::SIGTSTP], &[], &[], &[])));
+        assert!(!must_end(&status(&[libc::SIGUSR1], &[], &[], &[libc::SIGUSR1])));
+    }
+
+    #[test]
+    fn knows_itself() {
+        let me = PROC.process(std::process::id());
+        assert!(me.ourselves && me.started > 0 && me.executable.is_some());
+        assert_eq!(PROC.process(0), Process::default());
+    }
+}

@@ -1,0 +1,145 @@
+//! The kernel's side: the only room that names fuser.
+//!
+//! Threads: the session's few, which decode and answer what is ready; the notifier, which tells the kernel of sizes; the poker,
+//! which makes calls on our own mount; the watcher, which looks for inotify watches. What waits, waits in the runtime.
+
+mod adapter;
+mod answer;
+mod attr;
+mod caller;
+mod disk;
+mod errno;
+mod gate;
+mod notify;
+pub mod options;
+mod poke;
+pub mod unmount;
+mod watchers;
+
+use crate::error::{Error, ErrorKind};
+use crate::tree::Tree;
+use adapter::Adapter;
+use answer::Answerer;
+use fuser::Session;
+use gate::Gate;
+use notify::Messenger;
+pub use options::MountOptions;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// How often inotify watches are looked for.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A mount that answers.
+pub struct Mount {
+    mountpoint: PathBuf,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    over: Mutex<bool>,
+    changed: Condvar,
+    stopping: AtomicBool,
+}
+
+impl Mount {
+    /// Mounts `tree` at `mountpoint`. Ok means that it answers.
+    pub fn start(
+        tree: Arc<Tree>,
+        mountpoint: &Path,
+        options: &MountOptions,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Mount, Error> {
+        let failed = |cause: String| Error::new(ErrorKind::Damaged, mountpoint.to_string_lossy(), cause);
+        let (ended_in, ended) = mpsc::sync_channel(1);
+        let answerer = Answerer::new(tree.clone(), runtime);
+        let adapter = Adapter { tree: tree.clone(), answerer, ended: ended_in };
+        let session = Session::new(adapter, mountpoint, &options.to_fuser()?)
+            .map_err(|e| failed(format!("can't mount: {e} (`cwlogs-mount --check` looks at FUSE)")))?;
+        let notifier = session.notifier();
+        let state = Arc::new(State::default());
+
+        let (notices_in, notices) = mpsc::channel();
+        let (pokes_in, pokes) = mpsc::channel();
+        let gate = Arc::new(Gate::default());
+        let (poker_in, poker) = mpsc::sync_channel(1);
+        spawn("session", move || {
+            if let Err(error) = session.run() {
+                tracing::error!(%error, "the FUSE session ended");
+            }
+        })
+        .map_err(failed)?;
+        {
+            let (tree, gate, path, notifier) = (tree.clone(), gate.clone(), mountpoint.to_path_buf(), notifier.clone());
+            spawn("poker", move || {
+                // SAFETY: gettid has no preconditions.
+                let _ = poker_in.send(unsafe { libc::gettid() } as u32);
+                poke::run(&tree, &path, &gate, &notifier, &pokes);
+            })
+            .map_err(failed)?;
+        }
+        let poker = poker.recv().unwrap_or(0);
+        {
+            let (tree, notifier) = (tree.clone(), notifier.clone());
+            spawn("notifier", move || notify::run(&tree, &notifier, &gate, &notices, &pokes_in)).map_err(failed)?;
+        }
+        tree.connect(Arc::new(Messenger::new(notifier, notices_in)), poker);
+        {
+            let (tree, state, path) = (tree, state.clone(), mountpoint.to_path_buf());
+            spawn("watcher", move || watch(&tree, &path, &state)).map_err(failed)?;
+        }
+        {
+            let state = state.clone();
+            spawn("ended", move || {
+                let _ = ended.recv();
+                state.end();
+            })
+            .map_err(failed)?;
+        }
+        Ok(Mount { mountpoint: mountpoint.to_path_buf(), state })
+    }
+
+    /// Waits until the mount is gone, by whomever.
+    pub fn wait(&self) {
+        let over = self.state.over.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.state.changed.wait_while(over, |over| !*over).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Detaches the mount at once, whoever uses it. Open files answer on until they are closed or the process ends.
+    pub fn stop(&self) {
+        if self.state.stopping.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Err(error) = unmount::detach(&self.mountpoint) {
+            tracing::warn!(%error, "not unmounted");
+        }
+    }
+}
+
+impl State {
+    fn end(&self) {
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+}
+
+fn watch(tree: &Tree, mountpoint: &Path, state: &State) {
+    let Ok(device) = std::fs::metadata(mountpoint).map(|m| m.dev()) else { return };
+    loop {
+        let over = state.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = state.changed.wait_timeout_while(over, WATCH_INTERVAL, |over| !*over);
+        if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+            return;
+        }
+        tree.watched(&watchers::watched(device));
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let thread = std::thread::Builder::new().name(name.to_string()).spawn(work);
+    thread.map(drop).map_err(|e| format!("no thread: {e}"))
+}

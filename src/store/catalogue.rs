@@ -1,0 +1,279 @@
+//! The catalogue: every group and stream met so far, in one transactional database file (redb).
+//!
+//! A row is changed only inside a write transaction that reads it first, so listings and the committer may change their own parts of it
+//! without knowing of each other. Every commit also counts itself: when a commit fails, the database has to be opened again anyway (redb
+//! refuses to write after a failure), and the count then tells whether the commit was kept.
+
+mod error;
+mod groups;
+mod naming;
+mod rows;
+mod streams;
+mod tail;
+
+#[cfg(test)]
+pub(crate) mod crash;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use rows::Place;
+pub(crate) use tail::Change;
+
+use super::disk::{Disk, RealDisk};
+use super::row::Vouch;
+use super::{StoreError, StoreErrorKind};
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
+use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// The version of tables and rows; a catalogue of another one is set aside.
+const FORMAT: u64 = 1;
+/// Memory for the database's pages, in bytes.
+const CACHE: usize = 32 << 20;
+/// The first id: smaller ones are left to those who number other things beside rows.
+const FIRST_ID: u64 = 16;
+/// How long a failed database may take to be let go by its last user before it counts as stuck.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// The parent of groups, where streams have their group's id.
+const ROOT: u64 = 0;
+
+const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+const COUNTERS: TableDefinition<(u64, u64), u64> = TableDefinition::new("counters");
+const GROUPS: TableDefinition<u64, &[u8]> = TableDefinition::new("groups");
+const STREAMS: TableDefinition<u64, &[u8]> = TableDefinition::new("streams");
+/// (parent, hash of the exact name, id): a name's rows, the present generation only.
+const NAMES: TableDefinition<(u64, u64, u64), ()> = TableDefinition::new("names");
+/// (parent, slug) to the newest generation that has it, gone or not: what keeps slugs from ever changing hands.
+const SLUGS: TableDefinition<(u64, &str), u64> = TableDefinition::new("slugs");
+/// (parent, sequence) to id, gone rows left out.
+const ORDER: TableDefinition<(u64, u64), u64> = TableDefinition::new("order");
+/// (group, id) of streams that are complete and not gone.
+const COMPLETE: TableDefinition<(u64, u64), ()> = TableDefinition::new("complete");
+/// (stream, number) to events that aren't in the stream's files yet.
+const TAILS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("tails");
+
+/// Keys of [`COUNTERS`]; the second half is the parent of a sequence, else 0.
+const NEXT_ID: (u64, u64) = (0, 0);
+const COMMITS: (u64, u64) = (1, 0);
+const BYTES: (u64, u64) = (2, 0);
+const NEXT_SEQ: u64 = 3;
+
+/// How to open the database file, again after a failure.
+pub(crate) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// What opening found.
+pub(crate) enum Opened {
+    /// A catalogue of this version, old or new.
+    Ready(Catalogue),
+    /// One that this program can't read.
+    Foreign(String),
+}
+
+/// The open catalogue.
+pub(crate) struct Catalogue {
+    opener: Opener,
+    /// Counts openings, so that of several users who meet the same failure one opens it again.
+    db: RwLock<(u64, Option<Arc<Database>>)>,
+    /// Chains of checks that no commit has written yet.
+    vouches: Mutex<HashMap<u64, Vouch>>,
+}
+
+/// The way to open the database file at `path`, after making it if it isn't there.
+///
+/// It is made beside its place and renamed when it is whole: a crash in between must not leave half a file where a catalogue is looked for.
+pub(crate) fn file_opener(path: &Path) -> Result<Opener, StoreError> {
+    if std::fs::symlink_metadata(path).is_err() {
+        let new = path.with_extension("new");
+        RealDisk.remove(&new).map_err(|e| StoreError::io("remove", &new, &e))?;
+        let db = open_file(&new, true)?;
+        make_tables(&db)?;
+        db.close()?;
+        std::fs::rename(&new, path).map_err(|e| StoreError::io("rename", &new, &e))?;
+    }
+    let path = path.to_owned();
+    Ok(Box::new(move || open_file(&path, false)))
+}
+
+fn open_file(path: &Path, create: bool) -> Result<Database, DatabaseError> {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(create)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    Database::builder().set_cache_size(CACHE).create_with_backend(redb::backends::FileBackend::new(file)?)
+}
+
+impl Catalogue {
+    /// Opens the catalogue, making its tables if it is new.
+    pub(crate) fn open(opener: Opener) -> Result<Opened, StoreError> {
+        let db = match opener() {
+            Ok(db) => db,
+            Err(DatabaseError::UpgradeRequired(version)) => {
+                return Ok(Opened::Foreign(format!("database file format {version}")));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let found = {
+            let tx = db.begin_read()?;
+            match tx.open_table(META) {
+                Ok(meta) => Some(meta.get("format")?.map(|v| v.value().to_owned()).unwrap_or_default()),
+                Err(redb::TableError::TableDoesNotExist(_)) => None,
+                Err(e) => return Ok(Opened::Foreign(e.to_string())),
+            }
+        };
+        match found {
+            Some(version) if version == FORMAT.to_string() => {}
+            Some(version) => return Ok(Opened::Foreign(format!("catalogue version {version:?}"))),
+            None => make_tables(&db)?,
+        }
+        Ok(Opened::Ready(Catalogue {
+            opener,
+            db: RwLock::new((0, Some(Arc::new(db)))),
+            vouches: Mutex::new(HashMap::new()),
+        }))
+    }
+
+    /// The account that was claimed, after claiming it if none was.
+    pub(crate) fn claim(&self, account: &str) -> Result<String, StoreError> {
+        let claimed = |found: Option<redb::AccessGuard<'_, &str>>| found.map(|v| v.value().to_owned());
+        if let Some(owner) = self.read(|tx| Ok(claimed(tx.open_table(META)?.get("account")?)))? {
+            return Ok(owner);
+        }
+        self.write(|tx| {
+            let mut meta = tx.open_table(META)?;
+            if let Some(owner) = claimed(meta.get("account")?) {
+                return Ok(owner);
+            }
+            meta.insert("account", account)?;
+            Ok(account.to_owned())
+        })
+    }
+
+    /// Bytes in text and index files, by the committed lengths.
+    pub(crate) fn file_bytes(&self) -> Result<u64, StoreError> {
+        self.read(|tx| Ok(tx.open_table(COUNTERS)?.get(BYTES)?.map_or(0, |v| v.value())))
+    }
+
+    fn read<T>(&self, act: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let (_, db) = self.db()?;
+        act(&db.begin_read()?)
+    }
+
+    /// Runs `act` and commits what it did, durably; nothing is kept if it fails.
+    fn write<T>(&self, act: impl Fn(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let (age, db) = self.db()?;
+        let (mut age, mut db) = (age, db);
+        let mut tx = match db.begin_write() {
+            Ok(tx) => tx,
+            Err(_) => {
+                drop(db);
+                self.reopen(age)?;
+                (age, db) = self.db()?;
+                db.begin_write()?
+            }
+        };
+        tx.set_quick_repair(true);
+        let value = act(&tx)?;
+        let number = {
+            let mut counters = tx.open_table(COUNTERS)?;
+            let number = counters.get(COMMITS)?.map_or(0, |v| v.value()) + 1;
+            counters.insert(COMMITS, number)?;
+            number
+        };
+        let Err(failure) = tx.commit() else { return Ok(value) };
+        drop(db);
+        let failure = StoreError::from(failure);
+        if self.reopen(age).is_err() {
+            return Err(failure);
+        }
+        let kept = self.read(|tx| Ok(tx.open_table(COUNTERS)?.get(COMMITS)?.map_or(0, |v| v.value())));
+        // Others may have committed since: a number past ours can only stand on ours if it was kept, so only equality is proof.
+        match kept {
+            Ok(kept) if kept == number => Ok(value),
+            _ => Err(failure),
+        }
+    }
+
+    fn db(&self) -> Result<(u64, Arc<Database>), StoreError> {
+        {
+            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            if let (age, Some(db)) = &*db {
+                return Ok((*age, Arc::clone(db)));
+            }
+        }
+        let age = self.db.read().unwrap_or_else(PoisonError::into_inner).0;
+        self.reopen(age)?;
+        match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
+            (age, Some(db)) => Ok((*age, Arc::clone(db))),
+            (_, None) => Err(StoreError::new(StoreErrorKind::Damaged, "the catalogue could not be opened again")),
+        }
+    }
+
+    /// Closes the database that was opened as number `age` and opens it again, unless somebody did.
+    fn reopen(&self, age: u64) -> Result<(), StoreError> {
+        // Held while the file is opened: nobody has anything to read before that.
+        let mut slot = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.0 != age && slot.1.is_some() {
+            return Ok(());
+        }
+        if let Some(mut db) = slot.1.take() {
+            let since = Instant::now();
+            loop {
+                match Arc::try_unwrap(db) {
+                    Ok(last) => {
+                        // It failed already; that closing says so again is no news.
+                        let _ = last.close();
+                        break;
+                    }
+                    Err(shared) if since.elapsed() < LET_GO => {
+                        db = shared;
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Err(shared) => {
+                        slot.1 = Some(shared);
+                        return Err(StoreError::new(StoreErrorKind::Damaged, "the failed catalogue is still in use"));
+                    }
+                }
+            }
+        }
+        slot.1 = Some(Arc::new((self.opener)()?));
+        slot.0 += 1;
+        Ok(())
+    }
+
+    fn lock_vouches(&self) -> MutexGuard<'_, HashMap<u64, Vouch>> {
+        self.vouches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes every table and writes the version last.
+fn make_tables(db: &Database) -> Result<(), StoreError> {
+    let mut tx = db.begin_write()?;
+    tx.set_quick_repair(true);
+    tx.open_table(COUNTERS)?.insert(NEXT_ID, FIRST_ID)?;
+    tx.open_table(GROUPS)?;
+    tx.open_table(STREAMS)?;
+    tx.open_table(NAMES)?;
+    tx.open_table(SLUGS)?;
+    tx.open_table(ORDER)?;
+    tx.open_table(COMPLETE)?;
+    tx.open_table(TAILS)?;
+    tx.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// Takes the next number of a counter.
+fn take_number(counters: &mut Table<'_, (u64, u64), u64>, key: (u64, u64), first: u64) -> Result<u64, StoreError> {
+    let number = counters.get(key)?.map_or(first, |v| v.value());
+    counters.insert(key, number + 1)?;
+    Ok(number)
+}

@@ -1,0 +1,236 @@
+//! How rows are written: a version byte, the fields, a checksum. Pure.
+
+use crate::model::{GroupId, LogClass, LogGroup, LogStream, StreamId, Timestamp};
+use crate::store::bytes::{Take, put_option, put_signed, put_text, put_varint};
+use crate::store::row::{Extent, GroupRow, StreamRow, Vouch};
+use crate::store::{StoreError, StoreErrorKind};
+
+const VERSION: u8 = 1;
+
+/// A group's row and what only the catalogue needs of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupRecord {
+    pub(crate) row: GroupRow,
+    pub(crate) gone: bool,
+}
+
+/// A stream's row and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamRecord {
+    pub(crate) row: StreamRow,
+    pub(crate) place: Place,
+}
+
+/// What of a stream is in its files; the rest is in live rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Committed bytes of the text file.
+    pub(crate) text: u64,
+    /// Committed bytes of the index file, its header included.
+    pub(crate) index: u64,
+    /// Committed events in the files.
+    pub(crate) events: u64,
+    /// Number of the first live row.
+    pub(crate) tail_first: u64,
+    /// Number of the next live row to come.
+    pub(crate) tail_next: u64,
+}
+
+impl GroupRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let GroupRow { id, group, slug, seq, walked_at, vouch } = &self.row;
+        let mut out = vec![VERSION];
+        put_varint(&mut out, id.0);
+        put_text(&mut out, &group.name);
+        put_text(&mut out, &group.arn);
+        put_signed(&mut out, group.created.0);
+        out.push(match group.class {
+            LogClass::Standard => 0,
+            LogClass::InfrequentAccess => 1,
+            LogClass::Delivery => 2,
+        });
+        put_option(&mut out, group.retention_days.map(i64::from));
+        put_varint(&mut out, group.stored_bytes);
+        put_text(&mut out, slug);
+        put_varint(&mut out, *seq);
+        put_option(&mut out, walked_at.map(|t| t.0));
+        put_option(&mut out, vouch.map(|v| v.from.0));
+        put_option(&mut out, vouch.map(|v| v.to.0));
+        out.push(u8::from(self.gone));
+        seal(out)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<GroupRecord, StoreError> {
+        unseal(bytes).and_then(GroupRecord::take).ok_or_else(|| damaged("group"))
+    }
+
+    fn take(mut take: Take<'_>) -> Option<GroupRecord> {
+        let id = GroupId(take.varint()?);
+        let group = LogGroup {
+            name: take.text()?,
+            arn: take.text()?,
+            created: Timestamp(take.signed()?),
+            class: match take.byte()? {
+                0 => LogClass::Standard,
+                1 => LogClass::InfrequentAccess,
+                2 => LogClass::Delivery,
+                _ => return None,
+            },
+            retention_days: match take.option()? {
+                Some(days) => Some(u32::try_from(days).ok()?),
+                None => None,
+            },
+            stored_bytes: take.varint()?,
+        };
+        let slug = take.text()?;
+        let seq = take.varint()?;
+        let walked_at = take.option()?.map(Timestamp);
+        let vouch = match (take.option()?, take.option()?) {
+            (Some(from), Some(to)) => Some(Vouch { from: Timestamp(from), to: Timestamp(to) }),
+            _ => None,
+        };
+        let gone = take.flag()?;
+        take.0.is_empty().then_some(GroupRecord { row: GroupRow { id, group, slug, seq, walked_at, vouch }, gone })
+    }
+}
+
+impl StreamRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let StreamRow { id, group, stream, slug, seq, extent, gone } = &self.row;
+        let mut out = vec![VERSION];
+        put_varint(&mut out, id.0);
+        put_varint(&mut out, group.0);
+        put_text(&mut out, &stream.name);
+        put_text(&mut out, &stream.arn);
+        put_signed(&mut out, stream.created.0);
+        for time in [stream.first_event, stream.last_event, stream.last_ingestion] {
+            put_option(&mut out, time.map(|t| t.0));
+        }
+        put_text(&mut out, slug);
+        put_varint(&mut out, *seq);
+        put_varint(&mut out, extent.text_len);
+        put_varint(&mut out, extent.events);
+        out.push(u8::from(extent.complete));
+        put_signed(&mut out, extent.settled_to.0);
+        put_signed(&mut out, extent.read_to.0);
+        for time in [extent.oldest, extent.newest, extent.newest_ingestion] {
+            put_option(&mut out, time.map(|t| t.0));
+        }
+        out.push(u8::from(*gone));
+        let Place { text, index, events, tail_first, tail_next } = self.place;
+        for number in [text, index, events, tail_first, tail_next] {
+            put_varint(&mut out, number);
+        }
+        seal(out)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<StreamRecord, StoreError> {
+        unseal(bytes).and_then(StreamRecord::take).ok_or_else(|| damaged("stream"))
+    }
+
+    fn take(mut take: Take<'_>) -> Option<StreamRecord> {
+        let id = StreamId(take.varint()?);
+        let group = GroupId(take.varint()?);
+        let stream = LogStream {
+            name: take.text()?,
+            arn: take.text()?,
+            created: Timestamp(take.signed()?),
+            first_event: take.option()?.map(Timestamp),
+            last_event: take.option()?.map(Timestamp),
+            last_ingestion: take.option()?.map(Timestamp),
+        };
+        let slug = take.text()?;
+        let seq = take.varint()?;
+        let extent = Extent {
+            text_len: take.varint()?,
+            events: take.varint()?,
+            complete: take.flag()?,
+            settled_to: Timestamp(take.signed()?),
+            read_to: Timestamp(take.signed()?),
+            oldest: take.option()?.map(Timestamp),
+            newest: take.option()?.map(Timestamp),
+            newest_ingestion: take.option()?.map(Timestamp),
+        };
+        let gone = take.flag()?;
+        let place = Place {
+            text: take.varint()?,
+            index: take.varint()?,
+            events: take.varint()?,
+            tail_first: take.varint()?,
+            tail_next: take.varint()?,
+        };
+        let row = StreamRow { id, group, stream, slug, seq, extent, gone };
+        take.0.is_empty().then_some(StreamRecord { row, place })
+    }
+}
+
+fn seal(mut out: Vec<u8>) -> Vec<u8> {
+    let crc = crc32fast::hash(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+fn unseal(bytes: &[u8]) -> Option<Take<'_>> {
+    let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    let mut take = Take(body);
+    (Take(crc).u32()? == crc32fast::hash(body) && take.byte()? == VERSION).then_some(take)
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Damaged, format!("the catalogue: a {what}'s row is damaged"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn stream_rows_round_trip_and_are_checked(
+            name in any::<String>(), slug in any::<String>(), numbers in any::<[u64; 10]>(), times in any::<[Option<i64>; 6]>(),
+            settled in any::<[i64; 3]>(), flags in any::<[bool; 2]>(), at in any::<prop::sample::Index>(),
+        ) {
+            let time = |i: usize| times[i].map(Timestamp);
+            let record = StreamRecord {
+                row: StreamRow {
+                    id: StreamId(numbers[0]),
+                    group: GroupId(numbers[1]),
+                    stream: LogStream { arn: format!("arn:{name}"), name, created: Timestamp(settled[2]), first_event: time(0), last_event: time(1), last_ingestion: time(2) },
+                    slug,
+                    seq: numbers[2],
+                    extent: Extent { text_len: numbers[3], events: numbers[4], complete: flags[0], settled_to: Timestamp(settled[0]), read_to: Timestamp(settled[1]), oldest: time(3), newest: time(4), newest_ingestion: time(5) },
+                    gone: flags[1],
+                },
+                place: Place { text: numbers[5], index: numbers[6], events: numbers[7], tail_first: numbers[8], tail_next: numbers[9] },
+            };
+            let mut bytes = record.encode();
+            prop_assert_eq!(&StreamRecord::decode(&bytes).unwrap(), &record);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 0x10;
+            prop_assert_eq!(StreamRecord::decode(&bytes).unwrap_err().kind, StoreErrorKind::Damaged);
+        }
+
+        #[test]
+        fn group_rows_round_trip(name in any::<String>(), slug in any::<String>(), numbers in any::<[u64; 3]>(), days in any::<Option<u32>>(), vouch in any::<Option<(i64, i64)>>(), walked in any::<Option<i64>>(), class in 0..3, gone in any::<bool>()) {
+            let class = [LogClass::Standard, LogClass::InfrequentAccess, LogClass::Delivery][class as usize];
+            let record = GroupRecord {
+                row: GroupRow {
+                    id: GroupId(numbers[0]),
+                    group: LogGroup { name, arn: "a".into(), created: Timestamp(5), class, retention_days: days, stored_bytes: numbers[1] },
+                    slug, seq: numbers[2], walked_at: walked.map(Timestamp),
+                    vouch: vouch.map(|(a, b)| Vouch { from: Timestamp(a), to: Timestamp(b) }),
+                },
+                gone,
+            };
+            prop_assert_eq!(GroupRecord::decode(&record.encode()).unwrap(), record);
+        }
+
+        #[test]
+        fn any_bytes_are_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = StreamRecord::decode(&seal(bytes.clone()));
+            prop_assert!(GroupRecord::decode(&bytes).is_err());
+        }
+    }
+}

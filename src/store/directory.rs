@@ -1,0 +1,183 @@
+//! Which blocks a stream's index file has: built by reading block headers once, extended as blocks are added.
+//!
+//! With it the events of a time span, or from the n-th on, are found without decoding the rest. Blocks are decoded, and their checksums
+//! proved, each time they are needed.
+
+use super::disk::DiskFile;
+use super::index::{BLOCK_HEADER, BlockHead, Entry, FILE_HEADER_MAX, Identity};
+use super::live::{Live, Room, State, lock};
+use super::{Counts, StoreError};
+use crate::model::{LogEvent, Span, StreamId, Timestamp};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The blocks known so far.
+#[derive(Default)]
+pub(crate) struct Directory {
+    blocks: Vec<Block>,
+    /// Index bytes, events and text bytes that they cover, the file's header included.
+    index: u64,
+    events: u64,
+    text: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Block {
+    head: BlockHead,
+    /// Offset of the payload in the index file.
+    payload: u64,
+    first_event: u64,
+    /// Offset of the first event's text.
+    text: u64,
+}
+
+/// The index file of one stream, open for as long as one question takes.
+struct IndexFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl IndexFile {
+    fn open(room: &Room, id: StreamId) -> Result<IndexFile, StoreError> {
+        let (_, path) = room.paths(id, "index");
+        let file = room.disk.open(&path, false).map_err(|e| StoreError::io("open", &path, &e))?;
+        Ok(IndexFile { file, path })
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset).map_err(|e| StoreError::io("read", &self.path, &e))?;
+        Ok(bytes)
+    }
+
+    fn entries(&self, block: &Block) -> Result<Vec<Entry>, StoreError> {
+        let payload = self.read(block.payload, block.head.payload_len as usize)?;
+        block.head.entries(&payload).ok_or_else(|| StoreError::damaged(&self.path, "a block's checksum is wrong"))
+    }
+}
+
+impl Directory {
+    /// Takes in the blocks up to what `state` says is committed.
+    fn extend(&mut self, index: &IndexFile, state: &State) -> Result<(), StoreError> {
+        if self.index == 0 {
+            let head = index.read(0, FILE_HEADER_MAX.min(state.place.index as usize))?;
+            let (identity, len) =
+                Identity::decode(&head).ok_or_else(|| StoreError::damaged(&index.path, "its header is unreadable"))?;
+            if !identity.agrees(&state.identity) {
+                return Err(StoreError::damaged(&index.path, "it belongs to another stream"));
+            }
+            self.index = len as u64;
+        }
+        while self.index < state.place.index {
+            let head = BlockHead::decode(&index.read(self.index, BLOCK_HEADER)?)
+                .ok_or_else(|| StoreError::damaged(&index.path, "a block's header is unreadable"))?;
+            let payload = self.index + BLOCK_HEADER as u64;
+            self.blocks.push(Block { head, payload, first_event: self.events, text: self.text });
+            self.index = payload + u64::from(head.payload_len);
+            self.events += u64::from(head.events);
+            self.text += head.text_len;
+        }
+        if (self.index, self.events, self.text) == (state.place.index, state.place.events, state.place.text)
+            || self.index > state.place.index
+        {
+            Ok(())
+        } else {
+            let damage = StoreError::damaged(&index.path, "it doesn't fit the committed lengths");
+            *self = Directory::default();
+            Err(damage)
+        }
+    }
+}
+
+impl Live {
+    /// Shows `see` the entries of every block that `wanted` chooses, then those of the live rows.
+    fn scan(
+        &self,
+        room: &Room,
+        wanted: impl Fn(&BlockHead) -> bool,
+        mut see: impl FnMut(&Entry),
+    ) -> Result<(), StoreError> {
+        let state = self.snapshot(room)?;
+        if state.place.events > 0 {
+            let index = IndexFile::open(room, self.id)?;
+            let blocks: Vec<Block> = {
+                let mut directory = lock(&self.directory);
+                directory.extend(&index, &state)?;
+                let committed = directory.blocks.partition_point(|b| b.first_event < state.place.events);
+                directory.blocks[..committed].iter().filter(|b| wanted(&b.head)).copied().collect()
+            };
+            for block in &blocks {
+                index.entries(block)?.iter().for_each(&mut see);
+            }
+        }
+        state.tail.iter().flat_map(|row| &row.entries).for_each(see);
+        Ok(())
+    }
+
+    /// How many events of each kind are stamped inside `span`.
+    pub(crate) fn counts(&self, room: &Room, span: Span) -> Result<Counts, StoreError> {
+        let mut counts = Counts::new();
+        self.scan(
+            room,
+            |head| head.meets(span),
+            |entry| {
+                if span.contains(entry.timestamp) {
+                    *counts.entry((entry.timestamp, entry.hash)).or_default() += 1;
+                }
+            },
+        )?;
+        Ok(counts)
+    }
+
+    /// Least timestamp inside `span` of an event taken in at or after `ingested`.
+    pub(crate) fn oldest_ingested_since(
+        &self,
+        room: &Room,
+        span: Span,
+        ingested: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut oldest: Option<Timestamp> = None;
+        self.scan(
+            room,
+            |head| head.meets(span) && head.greatest_ingestion >= ingested,
+            |entry| {
+                if span.contains(entry.timestamp) && entry.ingestion_time >= ingested {
+                    oldest = Some(oldest.map_or(entry.timestamp, |least| least.min(entry.timestamp)));
+                }
+            },
+        )?;
+        Ok(oldest)
+    }
+
+    /// Some of the events from number `first` on, in the order of the text; none at the end. At most a block or the live rows.
+    pub(crate) fn events_from(&self, room: &Room, first: u64) -> Result<Vec<LogEvent>, StoreError> {
+        let state = self.snapshot(room)?;
+        let (entries, skip, start, len) = if first < state.place.events {
+            let index = IndexFile::open(room, self.id)?;
+            let block = {
+                let mut directory = lock(&self.directory);
+                directory.extend(&index, &state)?;
+                let after = directory.blocks.partition_point(|b| b.first_event <= first);
+                // The first block begins with event 0, so there is one at or before any event.
+                directory.blocks[after.saturating_sub(1)]
+            };
+            (index.entries(&block)?, first - block.first_event, block.text, block.head.text_len)
+        } else {
+            let entries: Vec<Entry> = state.tail.iter().flat_map(|row| &row.entries).copied().collect();
+            (entries, first - state.place.events, state.place.text, state.tail_bytes())
+        };
+        let (_, path) = room.paths(self.id, "text");
+        let text = self.read(room, start, len as usize)?;
+        let mut at = 0;
+        let mut events = Vec::with_capacity(entries.len().saturating_sub(skip as usize));
+        for (number, entry) in entries.iter().enumerate() {
+            let own = text.get(at..at + entry.text_len() as usize);
+            at += entry.text_len() as usize;
+            if number as u64 >= skip {
+                let event = own.and_then(|own| entry.event(own));
+                events.push(event.ok_or_else(|| StoreError::damaged(&path, "it isn't what its index says"))?);
+            }
+        }
+        Ok(events)
+    }
+}

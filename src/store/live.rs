@@ -1,0 +1,300 @@
+//! The live side of a stream: what readers and the committer share of it while somebody needs it.
+//!
+//! A stream's text is its file and then its live rows. Only the committer changes that, after a commit, in one step under a short lock;
+//! readers take a snapshot under the same lock and read the file outside of it, which is safe because committed bytes never change. When a
+//! commit's fate is unknown the state is dropped and loaded again from the catalogue.
+
+use super::catalogue::{Catalogue, Place};
+use super::directory::Directory;
+use super::disk::{Disk, DiskFile};
+use super::index::{Entry, Identity, decode_blocks, encode_blocks};
+use super::rendition::Rendition;
+use super::{StoreError, StoreErrorKind};
+use crate::model::StreamId;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::watch;
+
+// The unwraps below are of constants: the compiler proves them.
+
+/// Streams kept ready though nobody holds them: followed ones are asked for each second.
+const RECENT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+/// Renditions kept though nobody reads them: a `stat` and an `open` shouldn't render twice.
+const RECENT_RENDITIONS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+
+/// What every part of the store works with.
+pub(crate) struct Room {
+    pub(crate) dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) catalogue: Catalogue,
+    /// Streams whose files failed to sync: nothing is appended to them until the store is opened again.
+    pub(crate) poisoned: Mutex<HashSet<StreamId>>,
+    /// Bytes in renditions.
+    pub(crate) rendered: AtomicU64,
+    /// Numbers rendition files.
+    pub(crate) renditions: AtomicU64,
+    streams: Mutex<HashMap<StreamId, Weak<Live>>>,
+    recent: Mutex<lru::LruCache<StreamId, Arc<Live>>>,
+    pub(crate) recent_renditions: Mutex<lru::LruCache<PathBuf, Arc<Rendition>>>,
+}
+
+/// The guard of a lock whose holders can't leave anything half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Room {
+    pub(crate) fn new(dir: &Path, disk: Arc<dyn Disk>, catalogue: Catalogue) -> Room {
+        Room {
+            dir: dir.to_owned(),
+            disk,
+            catalogue,
+            poisoned: Mutex::default(),
+            rendered: AtomicU64::new(0),
+            renditions: AtomicU64::new(0),
+            streams: Mutex::default(),
+            recent: Mutex::new(lru::LruCache::new(RECENT)),
+            recent_renditions: Mutex::new(lru::LruCache::new(RECENT_RENDITIONS)),
+        }
+    }
+
+    /// The folder of a stream's files, and the path of one of them.
+    pub(crate) fn paths(&self, id: StreamId, extension: &str) -> (PathBuf, PathBuf) {
+        let dir = self.dir.join("streams").join(format!("{:02x}", id.0 & 0xff));
+        let path = dir.join(format!("{}.{extension}", id.0));
+        (dir, path)
+    }
+
+    /// The live side of a stream, the same for everybody who holds it at the same time.
+    pub(crate) fn live(&self, id: StreamId) -> Result<Arc<Live>, StoreError> {
+        let live = {
+            let mut streams = lock(&self.streams);
+            match streams.get(&id).and_then(Weak::upgrade) {
+                Some(live) => live,
+                None => {
+                    if streams.len() == streams.capacity() {
+                        streams.retain(|_, live| live.strong_count() > 0);
+                    }
+                    let live = Arc::new(Live::new(id));
+                    streams.insert(id, Arc::downgrade(&live));
+                    live
+                }
+            }
+        };
+        live.with(self, |_| Ok(()))?;
+        let pushed_out = lock(&self.recent).push(id, Arc::clone(&live));
+        drop(pushed_out);
+        Ok(live)
+    }
+}
+
+/// One stream's live side.
+pub(crate) struct Live {
+    pub(crate) id: StreamId,
+    state: Mutex<Option<State>>,
+    /// Which blocks the index file has; locked while it is brought up to date, which only reads.
+    pub(crate) directory: Mutex<Directory>,
+    /// Readable bytes; moves after the state.
+    pub(crate) len: watch::Sender<u64>,
+    pub(crate) renditions: Mutex<Vec<Weak<Rendition>>>,
+}
+
+/// What is committed of a stream.
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) place: Place,
+    /// Text and events, live rows included.
+    pub(crate) text_len: u64,
+    pub(crate) events: u64,
+    pub(crate) tail: Vec<Arc<TailRow>>,
+    pub(crate) identity: Arc<Identity>,
+    /// The text file, once somebody read it.
+    text: Option<Arc<dyn DiskFile>>,
+}
+
+/// Events that are not in the files yet.
+pub(crate) struct TailRow {
+    /// Offset of its first byte in the stream's text.
+    pub(crate) start: u64,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) text: Vec<u8>,
+}
+
+impl TailRow {
+    /// The row as the catalogue keeps it.
+    pub(crate) fn encode(entries: &[Entry], text: &[u8]) -> Vec<u8> {
+        let mut blocks = Vec::new();
+        encode_blocks(entries, &mut blocks);
+        let mut out = Vec::with_capacity(blocks.len() + text.len() + 8);
+        out.extend_from_slice(&(blocks.len() as u32).to_le_bytes());
+        out.extend_from_slice(&blocks);
+        out.extend_from_slice(text);
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8], start: u64) -> Option<TailRow> {
+        let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+        let (len, rest) = body.split_first_chunk::<4>()?;
+        if crc != crc32fast::hash(body).to_le_bytes() {
+            return None;
+        }
+        let (blocks, text) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        let entries = decode_blocks(blocks)?;
+        (entries.iter().map(Entry::text_len).sum::<u64>() == text.len() as u64).then(|| TailRow {
+            start,
+            entries,
+            text: text.to_vec(),
+        })
+    }
+}
+
+impl Live {
+    fn new(id: StreamId) -> Live {
+        Live {
+            id,
+            state: Mutex::new(None),
+            directory: Mutex::default(),
+            len: watch::Sender::new(0),
+            renditions: Mutex::default(),
+        }
+    }
+
+    /// Acts on the state, loading it first if need be.
+    pub(crate) fn with<T>(
+        &self,
+        room: &Room,
+        act: impl FnOnce(&mut State) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut slot = lock(&self.state);
+        let state = match &mut *slot {
+            Some(state) => state,
+            empty => {
+                let state = self.load(room)?;
+                self.len.send_if_modified(|len| std::mem::replace(len, state.text_len.max(*len)) < state.text_len);
+                empty.insert(state)
+            }
+        };
+        act(state)
+    }
+
+    /// The state as it is now.
+    pub(crate) fn snapshot(&self, room: &Room) -> Result<State, StoreError> {
+        self.with(room, |state| Ok(state.clone()))
+    }
+
+    /// Forgets the state: it may not be what the catalogue says.
+    pub(crate) fn forget(&self) {
+        *lock(&self.state) = None;
+    }
+
+    fn load(&self, room: &Room) -> Result<State, StoreError> {
+        let Some((record, rows)) = room.catalogue.stream_and_tail(self.id)? else {
+            return Err(StoreError::new(
+                StoreErrorKind::Missing,
+                format!("no log stream has the number {}", self.id.0),
+            ));
+        };
+        let group = room.catalogue.group(record.row.group)?;
+        let (group, group_created) = group.map(|g| (g.group.name, g.group.created)).unwrap_or_default();
+        let mut tail = Vec::with_capacity(rows.len());
+        let (mut start, mut events) = (record.place.text, record.place.events);
+        for bytes in rows {
+            let row = TailRow::decode(&bytes, start).ok_or_else(|| self.tail_damaged())?;
+            start += row.text.len() as u64;
+            events += row.entries.len() as u64;
+            tail.push(Arc::new(row));
+        }
+        let extent = record.row.extent;
+        if start != extent.text_len || events != extent.events {
+            return Err(self.tail_damaged());
+        }
+        Ok(State {
+            place: record.place,
+            text_len: extent.text_len,
+            events: extent.events,
+            tail,
+            identity: Arc::new(Identity {
+                id: self.id.0,
+                group,
+                group_created,
+                stream: record.row.stream.name,
+                stream_created: record.row.stream.created,
+            }),
+            text: None,
+        })
+    }
+
+    fn tail_damaged(&self) -> StoreError {
+        StoreError::new(
+            StoreErrorKind::Damaged,
+            format!("the catalogue: live rows of stream {} are damaged", self.id.0),
+        )
+    }
+
+    /// Up to `size` bytes at `offset`; shorter only at the readable length.
+    pub(crate) fn read_at(&self, room: &Room, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
+        let end = offset.saturating_add(size as u64).min(*self.len.borrow());
+        self.read(room, offset, end.saturating_sub(offset) as usize)
+    }
+
+    /// `size` bytes at `offset`, all of them committed though perhaps not shown yet.
+    pub(crate) fn read(&self, room: &Room, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        let end = offset + size as u64;
+        let mut out = vec![0; size];
+        let in_file = self.with(room, |state| {
+            let split = state.place.text.clamp(offset, end);
+            state.copy_tail(split, &mut out[(split - offset) as usize..]);
+            if split > offset { Ok(Some((self.text(room, state)?, split))) } else { Ok(None) }
+        })?;
+        if let Some((file, split)) = in_file {
+            let (_, path) = room.paths(self.id, "text");
+            file.read_exact_at(&mut out[..(split - offset) as usize], offset)
+                .map_err(|e| StoreError::io("read", &path, &e))?;
+        }
+        Ok(out)
+    }
+
+    /// The text file, opened at the first need.
+    fn text(&self, room: &Room, state: &mut State) -> Result<Arc<dyn DiskFile>, StoreError> {
+        if let Some(file) = &state.text {
+            return Ok(Arc::clone(file));
+        }
+        let (_, path) = room.paths(self.id, "text");
+        let file = room.disk.open(&path, false).map_err(|e| StoreError::io("open", &path, &e))?;
+        if file.len().map_err(|e| StoreError::io("look at", &path, &e))? < state.place.text {
+            return Err(StoreError::damaged(&path, "it is shorter than what was committed"));
+        }
+        state.text = Some(Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl State {
+    /// Fills `out` with live text from `offset` on; both ends are committed.
+    fn copy_tail(&self, offset: u64, out: &mut [u8]) {
+        let mut done = 0;
+        let first = self.tail.partition_point(|row| row.start + row.text.len() as u64 <= offset);
+        for row in &self.tail[first..] {
+            let from = (offset + done as u64).saturating_sub(row.start) as usize;
+            let take = (row.text.len() - from).min(out.len() - done);
+            out[done..done + take].copy_from_slice(&row.text[from..from + take]);
+            done += take;
+            if done == out.len() {
+                break;
+            }
+        }
+    }
+
+    /// Text bytes in live rows.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        self.text_len - self.place.text
+    }
+}

@@ -1,0 +1,384 @@
+//! The local copy: text and index files a stream, and the catalogue. Knows bytes and rows, not AWS.
+//!
+//! A stream's canonical text is append-only and shown only once it is durable: the committer (one thread) syncs files and commits the
+//! catalogue before readers hear of a growth, so that no crash takes back what was seen. The catalogue's rows say how much of each file
+//! counts; what lies beyond is cut off before the next write.
+
+mod bytes;
+mod catalogue;
+mod directory;
+mod disk;
+mod index;
+mod live;
+pub mod names;
+mod rendition;
+pub mod row;
+mod trouble;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use crate::model::{GroupId, LogEvent, LogGroup, LogStream, Span, StreamId, Timestamp};
+use crate::render::Format;
+use catalogue::{Catalogue, Opened, Opener};
+use disk::{Disk, RealDisk};
+use live::{Live, Room};
+use rendition::Rendition;
+use row::{Extent, GroupRow, StreamRow, Vouch};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
+use writer::Request;
+
+/// What kind of trouble the store is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// The cache's disk is full.
+    NoSpace,
+    /// Bytes on disk are not what was written, or the disk fails.
+    Damaged,
+    /// Another daemon's, another account's or another version's folder.
+    Refused,
+    /// No such row.
+    Missing,
+}
+
+/// A store operation that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What kind of trouble.
+    pub kind: StoreErrorKind,
+    /// What happened to which file.
+    pub message: String,
+}
+
+/// Events to append to one stream, and what becomes true of it with the same commit.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// The stream; must exist.
+    pub stream: Option<StreamId>,
+    /// To append in this order; may be empty.
+    pub events: Vec<LogEvent>,
+    /// It has now been read to its end.
+    pub complete: bool,
+    /// New settled edge, if it moves.
+    pub settled_to: Option<Timestamp>,
+    /// When the drained read that this ends began.
+    pub read_to: Option<Timestamp>,
+}
+
+/// Streams that a listing brought: all rows in the listing's order, which of them are new, and (old, new) generations.
+#[derive(Clone, Debug, Default)]
+pub struct Upserted {
+    /// One row for each stream given, in the same order.
+    pub rows: Vec<StreamRow>,
+    /// Those that were not known before (replacements too).
+    pub new: Vec<StreamId>,
+    /// (old, new): the stream was deleted and made again; the old row is now `gone`.
+    pub replaced: Vec<(StreamId, StreamId)>,
+}
+
+/// How many events with a (timestamp, hash of the message) are stored.
+pub type Counts = HashMap<(Timestamp, u64), u32>;
+
+/// The key of an event in [`Counts`].
+pub fn event_key(event: &LogEvent) -> (Timestamp, u64) {
+    (event.timestamp, xxhash_rust::xxh3::xxh3_64(event.message.as_bytes()))
+}
+
+/// The store of one account, region and endpoint.
+pub struct Store {
+    room: Arc<Room>,
+    /// The way to the committer; taken away to end it.
+    requests: Option<mpsc::Sender<Request>>,
+    committer: Option<JoinHandle<()>>,
+    /// When the chains of checks were last sent to disk without waiting for a commit.
+    vouched: Mutex<Option<std::time::Instant>>,
+}
+
+/// How long a chain of checks may be only in memory.
+const VOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl Store {
+    /// Opens the cache folder, making it (0700) if it isn't there, and recovers: cuts files to their committed lengths.
+    ///
+    /// What another version of this program left is set aside as `*.old-N`. A stream's files are cut when they are first written to, so
+    /// that opening takes the same time whatever the store holds.
+    pub fn open(dir: &Path) -> Result<Arc<Store>, StoreError> {
+        let path = dir.join("catalogue.redb");
+        RealDisk.make_dir(dir).map_err(|e| StoreError::io("make", dir, &e))?;
+        let renditions = dir.join("renditions");
+        match std::fs::remove_dir_all(&renditions) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io("empty", &renditions, &e));
+            }
+            _ => {}
+        }
+        Store::open_with(dir, Arc::new(RealDisk), || catalogue::file_opener(&path))
+    }
+
+    fn open_with(
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        opener: impl Fn() -> Result<Opener, StoreError>,
+    ) -> Result<Arc<Store>, StoreError> {
+        let catalogue = match Catalogue::open(opener()?)? {
+            Opened::Ready(catalogue) => catalogue,
+            Opened::Foreign(what) => {
+                set_aside(dir, &what)?;
+                match Catalogue::open(opener()?)? {
+                    Opened::Ready(catalogue) => catalogue,
+                    Opened::Foreign(what) => return Err(StoreError::new(StoreErrorKind::Refused, what)),
+                }
+            }
+        };
+        for name in ["streams", "renditions"] {
+            let path = dir.join(name);
+            disk.make_dir(&path).map_err(|e| StoreError::io("make", &path, &e))?;
+        }
+        disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
+        let room = Arc::new(Room::new(dir, disk, catalogue));
+        let (requests, queue) = mpsc::channel(writer::QUEUE);
+        let committer = std::thread::Builder::new()
+            .name("committer".into())
+            .spawn({
+                let room = Arc::clone(&room);
+                move || writer::run(&room, queue)
+            })
+            .map_err(|e| StoreError::io("start the committer of", dir, &e))?;
+        Ok(Arc::new(Store { room, requests: Some(requests), committer: Some(committer), vouched: Mutex::default() }))
+    }
+
+    /// The account that this cache belongs to; remembers `account` the first time, refuses another one later.
+    pub fn claim_account(&self, account: &str) -> Result<(), StoreError> {
+        let owner = self.room.catalogue.claim(account)?;
+        if owner == account {
+            return Ok(());
+        }
+        let dir = self.room.dir.display();
+        Err(StoreError::new(StoreErrorKind::Refused, format!("{dir} holds the logs of account {owner}, not {account}")))
+    }
+
+    /// Writes what a listing of groups brought (one commit, or none if all is known). Rows in the order given.
+    pub fn upsert_groups(&self, groups: &[LogGroup]) -> Result<Vec<GroupRow>, StoreError> {
+        self.room.catalogue.upsert_groups(groups)
+    }
+
+    /// A group's row, gone ones too.
+    pub fn group(&self, id: GroupId) -> Result<Option<GroupRow>, StoreError> {
+        self.room.catalogue.group(id)
+    }
+
+    /// The group of this exact name.
+    pub fn group_by_name(&self, name: &str) -> Result<Option<GroupRow>, StoreError> {
+        self.room.catalogue.group_by_name(name)
+    }
+
+    /// The group with this slug (as assigned, collision suffix included), or `slug~hash`.
+    pub fn group_by_slug(&self, slug: &str) -> Result<Option<GroupRow>, StoreError> {
+        self.room.catalogue.group_by_slug(slug)
+    }
+
+    /// Up to `max` groups after `seq`, in order of seq.
+    pub fn groups_after(&self, seq: u64, max: usize) -> Result<Vec<GroupRow>, StoreError> {
+        self.room.catalogue.groups_after(seq, max)
+    }
+
+    /// Marks a group as gone from the service: found no longer by name or listing.
+    pub fn forget_group(&self, id: GroupId) -> Result<(), StoreError> {
+        self.room.catalogue.forget_group(id)
+    }
+
+    /// Remembers that a group's streams were listed to the end.
+    pub fn set_walked(&self, id: GroupId, at: Timestamp) -> Result<(), StoreError> {
+        self.room.catalogue.set_walked(id, at)
+    }
+
+    /// Remembers a group's chain of checks. May be lost in a crash, never wrong. Written with the next commit, or every 30 s.
+    pub fn set_vouch(&self, id: GroupId, vouch: Vouch) -> Result<(), StoreError> {
+        self.room.catalogue.set_vouch(id, vouch);
+        let due = {
+            let mut last = live::lock(&self.vouched);
+            let due = last.is_none_or(|at| at.elapsed() >= VOUCH_EVERY);
+            if due {
+                *last = Some(std::time::Instant::now());
+            }
+            due
+        };
+        if due && let Some(requests) = &self.requests {
+            // A full queue means that a commit is about to write it anyway.
+            let (reply, _) = oneshot::channel();
+            let _ = requests.try_send(Request::Append { batch: Vec::new(), reply });
+        }
+        Ok(())
+    }
+
+    /// Writes what a listing of a group's streams brought (one commit, or none if all is known).
+    ///
+    /// Of two creation times the later one is another generation of the stream; the earlier one is a listing that lags, and changes
+    /// nothing. A stream that was gone and is listed with the creation time that it had is the same again, and `new`.
+    pub fn upsert_streams(&self, group: GroupId, streams: &[LogStream]) -> Result<Upserted, StoreError> {
+        self.room.catalogue.upsert_streams(group, streams)
+    }
+
+    /// A stream's row, gone ones too.
+    pub fn stream(&self, id: StreamId) -> Result<Option<StreamRow>, StoreError> {
+        Ok(self.room.catalogue.stream(id)?.map(|record| record.row))
+    }
+
+    /// The present generation of the stream of this exact name.
+    pub fn stream_by_name(&self, group: GroupId, name: &str) -> Result<Option<StreamRow>, StoreError> {
+        self.room.catalogue.stream_by_name(group, name)
+    }
+
+    /// The stream with this slug (as assigned, or `slug~hash`), without `.log`.
+    pub fn stream_by_slug(&self, group: GroupId, slug: &str) -> Result<Option<StreamRow>, StoreError> {
+        self.room.catalogue.stream_by_slug(group, slug)
+    }
+
+    /// Up to `max` streams of a group after `seq`, in order of seq; gone ones left out.
+    pub fn streams_after(&self, group: GroupId, seq: u64, max: usize) -> Result<Vec<StreamRow>, StoreError> {
+        self.room.catalogue.streams_after(group, seq, max)
+    }
+
+    /// The streams of a group that are complete: (id, exact name, extent). Found without walking the group's other rows.
+    pub fn complete_streams(&self, group: GroupId) -> Result<Vec<(StreamId, String, Extent)>, StoreError> {
+        self.room.catalogue.complete_streams(group)
+    }
+
+    /// Marks a stream as gone from the service: found no longer by name or listing; its text stays for open handles.
+    pub fn forget_stream(&self, id: StreamId) -> Result<(), StoreError> {
+        self.room.catalogue.forget_stream(id)
+    }
+
+    /// Appends and commits: durable when it returns; readers see it after that. Concurrent calls share one commit.
+    /// Returns the new committed text lengths in the order given. A batch is committed whole or not at all.
+    pub async fn append(&self, batch: Vec<Append>) -> Result<Vec<u64>, StoreError> {
+        self.ask(|reply| Request::Append { batch, reply }).await
+    }
+
+    /// How many events of each kind are stored with a timestamp inside `span`.
+    pub fn counts(&self, id: StreamId, span: Span) -> Result<Counts, StoreError> {
+        self.room.live(id)?.counts(&self.room, span)
+    }
+
+    /// Least timestamp inside `span` of an event taken in at or after `ingested`; `None` if there is none. For the settled edge.
+    pub fn oldest_ingested_since(
+        &self,
+        id: StreamId,
+        span: Span,
+        ingested: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.room.live(id)?.oldest_ingested_since(&self.room, span, ingested)
+    }
+
+    /// A reader of the stream's text in a format. Cheap; shared state per (stream, format) while any reader lives.
+    ///
+    /// A format other than [`Format::Message`] is made first from what is committed, which takes as long as that is big.
+    pub fn reader(&self, id: StreamId, format: &Format) -> Result<Reader, StoreError> {
+        let live = self.room.live(id)?;
+        let rendition = match format {
+            Format::Message => None,
+            _ => Some(rendition::open(&self.room, &live, format)?),
+        };
+        Ok(Reader { room: Arc::clone(&self.room), live, rendition })
+    }
+
+    /// Bytes that the cache takes on disk.
+    pub fn used_bytes(&self) -> u64 {
+        let catalogue = std::fs::metadata(self.room.dir.join("catalogue.redb")).map_or(0, |m| m.len());
+        self.room.catalogue.file_bytes().unwrap_or(0) + self.room.rendered.load(Ordering::Relaxed) + catalogue
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.room.dir
+    }
+
+    /// Moves live rows into files and syncs, for a few seconds at most; for a clean stop.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Checkpoint { reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || StoreError::new(StoreErrorKind::Damaged, "the store has stopped committing");
+        let requests = self.requests.as_ref().ok_or_else(stopped)?;
+        requests.send(request(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for Store {
+    /// Waits for what is queued to be committed.
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(committer) = self.committer.take() {
+            // A panic of the committer was reported when it happened.
+            let _ = committer.join();
+        }
+    }
+}
+
+/// Renames what another version left in `dir` to the first free `*.old-N`. The folder itself stays: others have files in it too.
+fn set_aside(dir: &Path, what: &str) -> Result<(), StoreError> {
+    let aside = |name: &str, n: u32| -> PathBuf { dir.join(format!("{name}.old-{n}")) };
+    let names = ["catalogue.redb", "streams"];
+    let free =
+        (1..).find(|n| names.iter().all(|name| std::fs::symlink_metadata(aside(name, *n)).is_err())).unwrap_or(1);
+    tracing::warn!(dir = %dir.display(), %what, number = free, "the cache is of another version and was set aside");
+    // The catalogue goes last: until then the next start finds the other version and tries again.
+    for name in names.iter().rev() {
+        let path = dir.join(name);
+        match std::fs::rename(&path, aside(name, free)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::io("set aside", &path, &e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads one stream in one format. Clones share everything.
+#[derive(Clone)]
+pub struct Reader {
+    room: Arc<Room>,
+    live: Arc<Live>,
+    rendition: Option<Arc<Rendition>>,
+}
+
+impl Reader {
+    /// Readable bytes now: committed, only ever growing.
+    pub fn len(&self) -> u64 {
+        *self.watched().borrow()
+    }
+
+    /// Nothing can be read yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells of each growth of `len`.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.watched().subscribe()
+    }
+
+    /// Up to `size` bytes at `offset`; shorter only at `len`. A pread or two: may run on any thread.
+    pub fn read_at(&self, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
+        match &self.rendition {
+            Some(rendition) => rendition.read_at(offset, size),
+            None => self.live.read_at(&self.room, offset, size),
+        }
+    }
+
+    fn watched(&self) -> &watch::Sender<u64> {
+        self.rendition.as_ref().map_or(&self.live.len, |rendition| &rendition.len)
+    }
+}

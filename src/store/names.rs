@@ -1,0 +1,183 @@
+//! Names as the mount shows them: slugs, hashes and percent-encoded exact names. Pure.
+//!
+//! A slug can't be turned back into its name and several names may share one, so the slug is the convenience. Two forms depend on
+//! nothing but the exact name and mean the same on every machine: the slug with 8 hex digits of the name's hash, and the percent-encoded
+//! exact name. A slug is made of `a-z`, `0-9` and `-` only, so the `~` before a hash is never part of one.
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Longest file name that the kernel takes, in bytes.
+const NAME_MAX: usize = 255;
+/// Longest slug, in bytes: room for `.jsonl` and some to spare below [`NAME_MAX`].
+const SLUG_MAX: usize = 240;
+/// The longest suffix that a stream's name gets, in bytes (`.jsonl`).
+const SUFFIX_MAX: usize = 6;
+
+/// The 64-bit hash that tells names apart. Part of names that scripts keep: never to be changed.
+pub(crate) fn hash64(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
+}
+
+/// Eight hex digits of the exact name's hash.
+pub fn hash8(name: &str) -> String {
+    format!("{:08x}", hash64(name) >> 32)
+}
+
+/// The slug that a name gets if nobody else has it: its hash if nothing of it can be shown, cut and with its hash if it's too long.
+pub fn slug_of(name: &str) -> String {
+    let slug = slug::slugify(name);
+    if slug.is_empty() {
+        hash8(name)
+    } else if slug.len() > SLUG_MAX {
+        with_suffix(&slug, &hash8(name))
+    } else {
+        slug
+    }
+}
+
+/// The slug, `~` and [`hash8`]: found for every name, whoever has the bare slug.
+pub fn slug_with_hash(name: &str) -> String {
+    with_suffix(&bare(name), &hash8(name))
+}
+
+/// The names to try in turn for a newcomer: the slug, then with ever more digits of the hash. Endless.
+pub(crate) fn candidates(name: &str) -> impl Iterator<Item = String> + '_ {
+    let bare = bare(name);
+    let long = format!("{:016x}", hash64(name));
+    let more = {
+        let (bare, long, name) = (bare.clone(), long.clone(), name.as_bytes());
+        (1..).map(move |seed| with_suffix(&bare, &format!("{long}{:016x}", xxh3_64_with_seed(name, seed))))
+    };
+    [slug_of(name), slug_with_hash(name), with_suffix(&bare, &long)].into_iter().chain(more)
+}
+
+/// The first 32 bits of the hash that a name with a hash asks for; `None` if it isn't such a name.
+pub(crate) fn hash_asked(slug: &str) -> Option<u32> {
+    let (_, digits) = slug.rsplit_once('~')?;
+    let lower = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    (digits.len() == 8 && lower).then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
+fn bare(name: &str) -> String {
+    let slug = slug::slugify(name);
+    if slug.is_empty() { hash8(name) } else { slug }
+}
+
+/// A slug is ASCII, so it may be cut anywhere.
+fn with_suffix(slug: &str, digits: &str) -> String {
+    let room = SLUG_MAX - 1 - digits.len();
+    let cut = if slug.len() > room { slug[..room].trim_end_matches('-') } else { slug };
+    format!("{cut}~{digits}")
+}
+
+/// The exact name as one path component: `%`, `/`, control bytes and a leading `.` or `@` are percent-encoded.
+pub fn exact_encode(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 8);
+    for (at, c) in name.char_indices() {
+        if matches!(c, '%' | '/' | '\0'..='\x1f' | '\x7f') || (at == 0 && matches!(c, '.' | '@')) {
+            out.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The exact name that a path component means; a name without `%` means itself. `None` if a `%` isn't followed by two hex digits or
+/// the bytes aren't UTF-8.
+pub fn exact_decode(name: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut bytes = name.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            // Two hex digits are at most 255.
+            out.push((high * 16 + low) as u8);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Whether a name shown so, with the longest suffix that it may get, is short enough for the kernel.
+pub fn fits(name: &str) -> bool {
+    name.len() + SUFFIX_MAX <= NAME_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn forms_of_a_lambda_stream() {
+        let name = "2026/11/23/[$LATEST]3f2a";
+        assert_eq!(slug_of(name), "2026-11-23-latest-3f2a");
+        assert_eq!(slug_with_hash(name), format!("2026-11-23-latest-3f2a~{}", hash8(name)));
+        assert_eq!(exact_encode(name), "2026%2F11%2F23%2F[$LATEST]3f2a");
+    }
+
+    #[test]
+    fn the_hash_is_pinned() {
+        assert_eq!(hash8(""), "2d068005");
+        assert_eq!(hash64(""), 0x2d06_8005_38d3_94c2);
+    }
+
+    #[test]
+    fn names_of_nothing_but_symbols_are_their_hash() {
+        assert_eq!(slug_of("###"), hash8("###"));
+        assert_eq!(slug_with_hash("###"), format!("{0}~{0}", hash8("###")));
+    }
+
+    #[test]
+    fn dots_and_at_signs() {
+        assert_eq!(exact_encode("."), "%2E");
+        assert_eq!(exact_encode(".."), "%2E.");
+        assert_eq!(exact_encode("@all"), "%40all");
+        assert_eq!(exact_encode("a@.b"), "a@.b");
+        assert_eq!(exact_encode("\u{7f}\n%"), "%7F%0A%25");
+    }
+
+    #[test]
+    fn decoding_is_strict() {
+        assert_eq!(exact_decode("%2faws%2Fx").as_deref(), Some("/aws/x"));
+        assert_eq!(exact_decode("plain.log").as_deref(), Some("plain.log"));
+        for bad in ["%", "%2", "%zz", "%+1", "%ff", "a%C3"] {
+            assert_eq!(exact_decode(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_with_their_hash() {
+        let name = "é".repeat(512);
+        assert!(slug_of(&name).ends_with(&format!("~{}", hash8(&name))));
+        assert_eq!(slug_of(&name), slug_with_hash(&name));
+        assert!(!fits(&"a".repeat(250)));
+        assert!(fits(&"a".repeat(249)));
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_round_trips(name in any::<String>()) {
+            let shown = exact_encode(&name);
+            prop_assert!(!shown.contains(|c: char| c == '/' || c == '\0' || c.is_ascii_control()));
+            prop_assert!(!shown.starts_with(['.', '@']));
+            prop_assert_eq!(exact_decode(&shown), Some(name));
+        }
+
+        #[test]
+        fn slugs_are_short_and_plain(name in "\\PC{0,600}") {
+            let mut seen = std::collections::HashSet::new();
+            for slug in candidates(&name).take(6) {
+                prop_assert!(!slug.is_empty() && slug.len() <= SLUG_MAX);
+                prop_assert!(fits(&slug));
+                prop_assert!(slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'~'));
+                seen.insert(slug);
+            }
+            prop_assert!(seen.len() >= 5);
+            prop_assert_eq!(hash_asked(&slug_with_hash(&name)), Some((hash64(&name) >> 32) as u32));
+        }
+    }
+}

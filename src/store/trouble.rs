@@ -1,0 +1,30 @@
+//! Failures of the disk as [`StoreError`]s: a full disk is told apart from everything else.
+
+use super::{StoreError, StoreErrorKind};
+use std::io;
+use std::path::Path;
+
+impl StoreError {
+    /// An error of `kind`, told in `message`.
+    pub(crate) fn new(kind: StoreErrorKind, message: impl Into<String>) -> StoreError {
+        StoreError { kind, message: message.into() }
+    }
+
+    /// A failed call on a file: `what` it was doing (`write`, `open`).
+    pub(crate) fn io(what: &str, path: &Path, error: &io::Error) -> StoreError {
+        StoreError::new(kind_of(error), format!("can't {what} {}: {error}", path.display()))
+    }
+
+    /// A file that isn't what was written.
+    pub(crate) fn damaged(path: &Path, what: &str) -> StoreError {
+        StoreError::new(StoreErrorKind::Damaged, format!("{} is damaged: {what}", path.display()))
+    }
+}
+
+/// A full disk or quota is something that a person can cure; the rest is damage.
+pub(crate) fn kind_of(error: &io::Error) -> StoreErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::NoSpace,
+        _ => StoreErrorKind::Damaged,
+    }
+}

@@ -1,0 +1,378 @@
+//! The committer: the one thread that appends.
+//!
+//! It takes everything that is queued and makes one commit of it. A small append goes as a live row into the catalogue's transaction; once
+//! a stream has [`LIVE_MAX`] bytes of them, they and what is new go to its files, which are synced before the transaction sets the
+//! committed lengths. So there is one order for every byte: files durable, then lengths durable, then shown. A failure before the
+//! transaction leaves bytes beyond the committed lengths, which are cut off at once or before the next write.
+
+use super::catalogue::Change;
+use super::disk::DiskFile;
+use super::index::{Entry, encode_blocks};
+use super::live::{Live, Room, State, TailRow, lock};
+use super::rendition;
+use super::{Append, StoreError, StoreErrorKind};
+use crate::model::{LogEvent, StreamId};
+use crate::render::{Format, render};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Bytes of a stream in live rows, at which they move into its files.
+pub(crate) const LIVE_MAX: u64 = 64 << 10;
+/// Bytes of messages after which a commit takes no more requests.
+const GROUP_BYTES: usize = 16 << 20;
+/// Requests that may wait for the committer; more wait outside.
+pub(crate) const QUEUE: usize = 64;
+/// How long a checkpoint may take.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(2);
+/// Streams that one commit of a checkpoint moves.
+const CHECKPOINT: usize = 128;
+
+/// What the committer is asked for.
+pub(crate) enum Request {
+    /// Append, and answer with the new lengths.
+    Append { batch: Vec<Append>, reply: oneshot::Sender<Result<Vec<u64>, StoreError>> },
+    /// Move all live rows into files.
+    Checkpoint { reply: oneshot::Sender<Result<(), StoreError>> },
+}
+
+struct Waiting {
+    batch: Vec<Append>,
+    reply: oneshot::Sender<Result<Vec<u64>, StoreError>>,
+}
+
+/// Takes requests until nobody can send any.
+pub(crate) fn run(room: &Arc<Room>, mut requests: mpsc::Receiver<Request>) {
+    let mut next = requests.blocking_recv();
+    while let Some(request) = next.take() {
+        match request {
+            Request::Append { batch, reply } => {
+                let mut bytes = size(&batch);
+                let mut group = vec![Waiting { batch, reply }];
+                while bytes < GROUP_BYTES {
+                    match requests.try_recv() {
+                        Ok(Request::Append { batch, reply }) => {
+                            bytes += size(&batch);
+                            group.push(Waiting { batch, reply });
+                        }
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                commit_group(room, group);
+            }
+            Request::Checkpoint { reply } => {
+                let _ = reply.send(checkpoint(room));
+            }
+        }
+        if next.is_none() {
+            next = requests.blocking_recv();
+        }
+    }
+}
+
+fn size(batch: &[Append]) -> usize {
+    batch.iter().flat_map(|a| &a.events).map(|e| e.message.len()).sum()
+}
+
+/// Commits what can be committed and answers everybody. A request that meets a damaged stream is refused alone.
+fn commit_group(room: &Arc<Room>, mut group: Vec<Waiting>) {
+    while !group.is_empty() {
+        let mut works = Works::default();
+        let mut lengths = Vec::with_capacity(group.len());
+        let mut refused = None;
+        for (number, waiting) in group.iter().enumerate() {
+            match waiting.batch.iter().map(|append| works.add(room, append)).collect::<Result<Vec<_>, _>>() {
+                Ok(ends) => lengths.push(ends),
+                Err(error) => {
+                    refused = Some((vec![number], error));
+                    break;
+                }
+            }
+        }
+        if refused.is_none()
+            && let Err((id, error)) = works.prepare(room)
+        {
+            let touches = |w: &Waiting| w.batch.iter().any(|a| a.stream == Some(id));
+            refused = Some(((0..group.len()).filter(|n| touches(&group[*n])).collect(), error));
+        }
+        if let Some((numbers, error)) = refused {
+            for number in numbers.into_iter().rev() {
+                let _ = group.remove(number).reply.send(Err(error.clone()));
+            }
+            continue;
+        }
+        let outcome = works.commit(room);
+        for (waiting, ends) in group.drain(..).zip(lengths) {
+            let _ = waiting.reply.send(outcome.clone().map(|()| ends));
+        }
+    }
+}
+
+/// Moves live rows into files, some streams a commit, for as long as a stop may take. What is left stays as it was: durable, in
+/// the catalogue.
+fn checkpoint(room: &Arc<Room>) -> Result<(), StoreError> {
+    let until = Instant::now() + CHECKPOINT_TIME;
+    let mut after = 0;
+    let mut first = Ok(());
+    loop {
+        let ids = room.catalogue.streams_with_tails(after, CHECKPOINT)?;
+        let Some(last) = ids.last().filter(|_| Instant::now() < until) else { break };
+        after = last.0;
+        let mut works = Works::default();
+        for id in ids {
+            // A stream that can't be moved keeps its rows; the others aren't held back by it.
+            let outcome = works.work(room, id).and_then(|work| {
+                work.checkpoint = true;
+                work.prepare(room)
+            });
+            if let Err(error) = outcome {
+                works.0.retain(|work| work.live.id != id);
+                works.1 = works.0.iter().enumerate().map(|(at, work)| (work.live.id, at)).collect();
+                first = first.and(Err(error));
+            }
+        }
+        works.commit(room)?;
+    }
+    room.catalogue.flush_vouches()?;
+    first
+}
+
+/// What one commit does, stream by stream in the order met.
+#[derive(Default)]
+struct Works(Vec<Work>, HashMap<StreamId, usize>);
+
+/// What becomes of one stream.
+struct Work {
+    live: Arc<Live>,
+    before: State,
+    text: Vec<u8>,
+    entries: Vec<Entry>,
+    checkpoint: bool,
+    change: Change,
+    files: Option<Files>,
+}
+
+/// A stream's files, cut to their committed lengths and ready to grow.
+struct Files {
+    text: Opened,
+    index: Opened,
+}
+
+struct Opened {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    committed: u64,
+}
+
+impl Works {
+    fn work(&mut self, room: &Arc<Room>, id: StreamId) -> Result<&mut Work, StoreError> {
+        let at = match self.1.get(&id) {
+            Some(at) => *at,
+            None => {
+                if lock(&room.poisoned).contains(&id) {
+                    return Err(StoreError::new(
+                        StoreErrorKind::Damaged,
+                        format!("the disk failed to keep stream {}; it takes no more until the next start", id.0),
+                    ));
+                }
+                self.0.push(Work::new(room, id)?);
+                self.1.insert(id, self.0.len() - 1);
+                self.0.len() - 1
+            }
+        };
+        Ok(&mut self.0[at])
+    }
+
+    /// Adds an append and tells where the text ends after it.
+    fn add(&mut self, room: &Arc<Room>, append: &Append) -> Result<u64, StoreError> {
+        let id = append
+            .stream
+            .ok_or_else(|| StoreError::new(StoreErrorKind::Missing, "an append that names no log stream"))?;
+        let work = self.work(room, id)?;
+        append.events.iter().for_each(|event| work.push(event));
+        let change = &mut work.change;
+        change.complete |= append.complete;
+        change.settled_to = append.settled_to.or(change.settled_to);
+        change.read_to = append.read_to.or(change.read_to);
+        Ok(work.before.text_len + work.text.len() as u64)
+    }
+
+    fn prepare(&mut self, room: &Room) -> Result<(), (StreamId, StoreError)> {
+        self.0.iter_mut().try_for_each(|work| work.prepare(room).map_err(|error| (work.live.id, error)))
+    }
+
+    fn commit(mut self, room: &Arc<Room>) -> Result<(), StoreError> {
+        if let Err(error) = self.write_files(room) {
+            self.0.iter().for_each(Work::undo);
+            return Err(error);
+        }
+        let rows: Vec<Option<TailRow>> = self.0.iter_mut().map(Work::plan).collect();
+        let changes: Vec<Change> = self.0.iter_mut().map(|work| std::mem::take(&mut work.change)).collect();
+        if let Err(error) = room.catalogue.commit(&changes) {
+            // Kept or not: only the catalogue can tell, when it is asked again.
+            self.0.iter().for_each(|work| work.live.forget());
+            return Err(error);
+        }
+        for ((work, change), row) in self.0.iter().zip(&changes).zip(rows) {
+            work.live.with(room, |state| {
+                state.place = change.place;
+                state.text_len = change.text_len;
+                state.events = change.events;
+                if !change.moved.is_empty() {
+                    state.tail.clear();
+                }
+                state.tail.extend(row.map(Arc::new));
+                Ok(())
+            })?;
+            rendition::extend_all(room, &work.live);
+            work.live.len.send_if_modified(|len| std::mem::replace(len, change.text_len) != change.text_len);
+        }
+        Ok(())
+    }
+
+    fn write_files(&mut self, room: &Room) -> Result<(), StoreError> {
+        self.0.iter_mut().try_for_each(Work::write)?;
+        for work in &self.0 {
+            let Some(files) = &work.files else { continue };
+            for opened in [&files.text, &files.index] {
+                if let Err(e) = opened.file.sync() {
+                    let error = StoreError::io("sync", &opened.path, &e);
+                    // A full disk lost nothing that was committed; any other failure may have.
+                    if error.kind != StoreErrorKind::NoSpace {
+                        lock(&room.poisoned).insert(work.live.id);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn new(room: &Arc<Room>, id: StreamId) -> Result<Work, StoreError> {
+        let live = room.live(id)?;
+        let before = live.snapshot(room)?;
+        let change = Change {
+            id: id.0,
+            place: before.place,
+            text_len: before.text_len,
+            events: before.events,
+            ..Change::default()
+        };
+        Ok(Work { live, before, text: Vec::new(), entries: Vec::new(), checkpoint: false, change, files: None })
+    }
+
+    fn push(&mut self, event: &LogEvent) {
+        render(&Format::Message, "", "", event, &mut self.text);
+        self.entries.push(Entry::of(event));
+        let change = &mut self.change;
+        change.oldest = Some(change.oldest.map_or(event.timestamp, |t| t.min(event.timestamp)));
+        change.newest = change.newest.max(Some(event.timestamp));
+        change.newest_ingestion = change.newest_ingestion.max(Some(event.ingestion_time));
+    }
+
+    fn to_files(&self) -> bool {
+        let new = self.text.len() as u64;
+        (self.checkpoint && !self.before.tail.is_empty()) || (new > 0 && self.before.tail_bytes() + new >= LIVE_MAX)
+    }
+
+    /// Opens the files if they will be written, makes them if they aren't there, and cuts off what was never committed.
+    fn prepare(&mut self, room: &Room) -> Result<(), StoreError> {
+        if !self.to_files() {
+            return Ok(());
+        }
+        let place = self.before.place;
+        let (dir, text) = room.paths(self.live.id, "text");
+        let (_, index) = room.paths(self.live.id, "index");
+        let new = place.index == 0;
+        if new {
+            room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e))?;
+        }
+        let files =
+            Files { text: open_cut(room, text, place.text, new)?, index: open_cut(room, index, place.index, new)? };
+        if new {
+            let above = room.dir.join("streams");
+            for dir in [dir.as_path(), above.as_path()] {
+                room.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
+            }
+        }
+        self.files = Some(files);
+        Ok(())
+    }
+
+    /// Writes live rows and new events into the files, not yet synced.
+    fn write(&mut self) -> Result<(), StoreError> {
+        let Some(files) = &self.files else { return Ok(()) };
+        let mut entries: Vec<Entry> = self.before.tail.iter().flat_map(|row| &row.entries).copied().collect();
+        entries.extend_from_slice(&self.entries);
+        let mut text: Vec<u8> = self.before.tail.iter().flat_map(|row| &row.text).copied().collect();
+        let new = if text.is_empty() {
+            &self.text
+        } else {
+            text.extend_from_slice(&self.text);
+            &text
+        };
+        let mut index = if files.index.committed == 0 { self.before.identity.encode() } else { Vec::new() };
+        encode_blocks(&entries, &mut index);
+        files.text.append(new)?;
+        files.index.append(&index)?;
+        let (text, index) = (new.len() as u64, index.len() as u64);
+        let change = &mut self.change;
+        change.place.text += text;
+        change.place.index += index;
+        change.place.events += entries.len() as u64;
+        change.grown = text + index;
+        change.moved = self.before.place.tail_first..self.before.place.tail_next;
+        change.place.tail_first = self.before.place.tail_next;
+        Ok(())
+    }
+
+    /// Completes the change; gives the live row that it makes.
+    fn plan(&mut self) -> Option<TailRow> {
+        let (entries, text) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.text));
+        self.change.text_len += text.len() as u64;
+        self.change.events += entries.len() as u64;
+        if self.files.is_some() || entries.is_empty() {
+            return None;
+        }
+        let number = self.change.place.tail_next;
+        self.change.tail = Some((number, TailRow::encode(&entries, &text)));
+        self.change.place.tail_next += 1;
+        Some(TailRow { start: self.before.text_len, entries, text })
+    }
+
+    /// Takes back what was written; what can't be taken back now is cut off before the next write.
+    fn undo(&self) {
+        if let Some(files) = &self.files {
+            for opened in [&files.text, &files.index] {
+                let _ = opened.file.truncate(opened.committed);
+            }
+        }
+    }
+}
+
+impl Opened {
+    fn append(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all_at(bytes, self.committed).map_err(|e| StoreError::io("write", &self.path, &e))
+    }
+}
+
+fn open_cut(room: &Room, path: PathBuf, committed: u64, new: bool) -> Result<Opened, StoreError> {
+    let failed = |what: &str, path: &Path, e: &std::io::Error| StoreError::io(what, path, e);
+    let file = room.disk.open(&path, new).map_err(|e| failed("open", &path, &e))?;
+    let len = file.len().map_err(|e| failed("look at", &path, &e))?;
+    if len < committed {
+        return Err(StoreError::damaged(&path, "it is shorter than what was committed"));
+    }
+    if len > committed {
+        file.truncate(committed).map_err(|e| failed("cut", &path, &e))?;
+    }
+    Ok(Opened { file, path, committed })
+}

@@ -1,0 +1,47 @@
+//! Who asks. Looking a process up costs several reads under /proc, so it is done only where the answer depends on it.
+
+use super::reader::{Behaviour, Process, behaviour};
+use super::tail_args::{CommandLine, TailRequest, tail_request};
+use std::sync::OnceLock;
+
+/// How a caller is looked up; the mount knows.
+pub trait Lookup: Send + Sync {
+    /// The process of thread `thread`.
+    fn process(&self, thread: u32) -> Process;
+    /// Its command line; `None` if it can't be read.
+    fn command_line(&self, process: &Process) -> Option<CommandLine>;
+}
+
+/// The caller of one request.
+pub struct Caller<'a> {
+    thread: u32,
+    lookup: &'a dyn Lookup,
+    process: OnceLock<Process>,
+}
+
+impl<'a> Caller<'a> {
+    /// The caller with this thread id (0: in another pid namespace).
+    pub fn new(thread: u32, lookup: &'a dyn Lookup) -> Caller<'a> {
+        Caller { thread, lookup, process: OnceLock::new() }
+    }
+
+    /// The thread id.
+    pub(crate) fn thread(&self) -> u32 {
+        self.thread
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        self.process.get_or_init(|| self.lookup.process(self.thread))
+    }
+
+    pub(crate) fn behaviour(&self) -> Behaviour {
+        behaviour(self.process())
+    }
+
+    /// What its command line asks for, if it is a tail that wants the end of a file.
+    pub(crate) fn tail(&self) -> Option<TailRequest> {
+        let process = self.process();
+        let program = process.executable.as_deref()?.file_name()?.to_str()?;
+        tail_request(program, &self.lookup.command_line(process)?)
+    }
+}

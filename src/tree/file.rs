@@ -1,0 +1,311 @@
+//! One open file: what may be read of it, what its attributes say, and when the kernel learns of a change.
+//!
+//! Three lengths matter. *Readable* is what the store has committed; reads serve it at once. *Announced* is the size that
+//! attributes tell: the marker while the length is unknown, then a length that trails the readable one until the kernel's
+//! page cache has been told (a size raised by attributes alone shows NUL bytes to a reader that holds the old last page).
+//! *Told* is what [`Inodes`] remembers of the last announcement when nobody has the file open.
+
+use super::inode::{Ino, Inodes};
+use super::kernel::{Kernel, Notice, Pages};
+use crate::error::{Error, ErrorKind};
+use crate::fetch::{Progress, Stream};
+use crate::store::{Reader, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Size of a stream that nobody has measured: not 0, which tar, busybox cp and sendfile take for an empty file.
+pub(crate) const MARKER: u64 = 1;
+
+/// How long a wait may go without progress of this stream.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const PAGE: u64 = 4096;
+/// Bytes a notification may carry: the kernel takes at most 128 KiB a store.
+const CHUNK: u64 = 64 * 1024;
+
+/// Where the file stands with the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// The size that attributes tell.
+    announced: u64,
+    /// `announced` is the file's size.
+    known: bool,
+    /// Readers that stream may be given the end of file.
+    ends: bool,
+    /// The kernel has the size itself: who trusts it may go on.
+    settled: bool,
+}
+
+/// An open file. Lives as long as a handle, a waiter or a notice needs it.
+pub struct File {
+    ino: Ino,
+    label: String,
+    stream: Arc<Stream>,
+    reader: Reader,
+    state: watch::Sender<State>,
+    inodes: Arc<Inodes>,
+    suffixes: AtomicU32,
+    _pump: DropGuard,
+}
+
+impl File {
+    /// The file of `ino`; from now on its growth is told to the kernel.
+    pub(crate) fn open(
+        ino: Ino,
+        label: String,
+        stream: Arc<Stream>,
+        reader: Reader,
+        inodes: Arc<Inodes>,
+        kernel: Arc<dyn Kernel>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Arc<File> {
+        let complete = stream.progress().borrow().complete;
+        let told = inodes.told_size(ino);
+        let state = match told {
+            Some(size) => State { announced: size, known: true, ends: true, settled: true },
+            None => State { announced: MARKER, known: false, ends: false, settled: false },
+        };
+        debug_assert!(complete || told.is_none(), "a size was told before it was known");
+        let ended = CancellationToken::new();
+        let (lengths, progress) = (reader.subscribe(), stream.progress());
+        let file = Arc::new(File {
+            ino,
+            label,
+            stream,
+            reader,
+            state: watch::Sender::new(state),
+            inodes,
+            suffixes: AtomicU32::new(0),
+            _pump: ended.clone().drop_guard(),
+        });
+        runtime.spawn(pump(Arc::downgrade(&file), kernel, lengths, progress, ended));
+        file
+    }
+
+    /// Its inode.
+    pub fn inode(&self) -> Ino {
+        self.ino
+    }
+
+    /// `group/stream`, for sentences.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// The size that attributes tell, and whether it is one.
+    pub(crate) fn announced(&self) -> (u64, bool) {
+        let state = *self.state.borrow();
+        (state.announced, state.known)
+    }
+
+    /// The kernel has the file's size as it is committed now, and an open now would need no call.
+    pub(crate) fn is_ready(&self) -> bool {
+        let state = *self.state.borrow();
+        state.settled && state.announced >= self.reader.len() && self.stream.is_fresh()
+    }
+
+    /// Waits until everything that the service showed at the call is committed and the kernel knows the size.
+    pub(crate) async fn make_ready(&self) -> Result<(), Error> {
+        if self.is_ready() {
+            return Ok(());
+        }
+        self.with_patience(self.stream.bring_up_to_date()).await?;
+        let length = self.reader.len();
+        let mut state = self.state.subscribe();
+        let told = self.with_patience(async {
+            let _ = state.wait_for(|s| s.settled && s.announced >= length).await;
+            Ok(())
+        });
+        told.await
+    }
+
+    /// Runs `work` until it ends or the stream makes no progress for [`PATIENCE`].
+    pub(crate) async fn with_patience<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::pin!(work);
+        let mut progress = self.stream.progress();
+        let mut deadline = Instant::now() + PATIENCE;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return result,
+                moved = progress.changed() => match moved {
+                    Ok(()) => deadline = Instant::now() + PATIENCE,
+                    Err(_) => return Err(Error::new(ErrorKind::Stopping, &self.label, "the mount is stopping")),
+                },
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(Error::new(
+                        ErrorKind::TimedOut,
+                        &self.label,
+                        format!("no progress for {} s", PATIENCE.as_secs()),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Bytes that are there now.
+    pub(crate) fn read_now(&self, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+        self.reader.read_at(offset, size).map_err(|e| self.damaged(&e))
+    }
+
+    /// Number of the newest failure of a transfer.
+    pub(crate) fn failures(&self) -> u64 {
+        self.stream.progress().borrow().failure.as_ref().map_or(0, |(number, _)| *number)
+    }
+
+    /// Bytes at `offset`, waiting at the frontier of a stream that is arriving; empty only at the end of file. Fails with the
+    /// first failure after number `seen`.
+    pub(crate) async fn read_streaming(&self, offset: u64, size: usize, seen: u64) -> Result<Vec<u8>, Error> {
+        let mut lengths = self.reader.subscribe();
+        let mut state = self.state.subscribe();
+        let mut progress = self.stream.progress();
+        let arrival = async {
+            loop {
+                let ends = state.borrow_and_update().ends;
+                if *lengths.borrow_and_update() > offset || ends {
+                    return Ok(());
+                }
+                if let Some((number, error)) = &progress.borrow_and_update().failure
+                    && *number > seen
+                {
+                    return Err(error.clone());
+                }
+                tokio::select! {
+                    r = lengths.changed() => self.alive(r)?,
+                    r = state.changed() => self.alive(r)?,
+                    r = progress.changed() => self.alive(r)?,
+                }
+            }
+        };
+        self.with_patience(arrival).await?;
+        self.read_now(offset, size)
+    }
+
+    /// Whether a streaming read at `offset` could be answered at once.
+    pub(crate) fn has(&self, offset: u64) -> bool {
+        self.reader.len() > offset || self.state.borrow().ends
+    }
+
+    /// Waits until there is a byte at `offset`, at most `time`.
+    pub(crate) async fn wait_for_growth(&self, offset: u64, time: Duration) {
+        let mut lengths = self.reader.subscribe();
+        let _ = tokio::time::timeout(time, lengths.wait_for(|length| *length > offset)).await;
+    }
+
+    /// A tail holds the end alone: until it lets go, attributes are asked for each time.
+    pub(crate) fn add_suffix(&self) {
+        self.suffixes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One such tail less.
+    pub(crate) fn remove_suffix(&self) {
+        self.suffixes.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_suffixes(&self) -> bool {
+        self.suffixes.load(Ordering::SeqCst) > 0
+    }
+
+    /// Tells the kernel of a size that has become known, or of growth, in the one order that showed no NUL byte, no stale size
+    /// and no doubled output. For the notifier's thread: `pages` may wait. Returns whether the file grew.
+    pub fn tell(&self, pages: &dyn Pages) -> bool {
+        let state = *self.state.borrow();
+        let length = self.reader.len();
+        if !state.known {
+            if !self.stream.progress().borrow().complete {
+                return false;
+            }
+            // Reads serve all data already; from here attributes say the size, and only after that streams may end.
+            self.announce(length);
+            self.state.send_modify(|s| s.ends = true);
+            // A splice on an unfinished direct handle leaves zero-padded pages behind.
+            pages.invalidate(self.ino, 0);
+            if length > 0 {
+                self.store(pages, (length - 1) & !(PAGE - 1), length);
+            }
+            self.state.send_modify(|s| s.settled = true);
+            return false;
+        }
+        if length <= state.announced {
+            return false;
+        }
+        let from = state.announced & !(PAGE - 1);
+        pages.invalidate(self.ino, from);
+        self.announce(length);
+        // From the old end: storing just the last page leaves zeros when growth crosses a page.
+        self.store(pages, from, length);
+        self.state.send_modify(|s| s.settled = true);
+        true
+    }
+
+    fn announce(&self, length: u64) {
+        self.inodes.told(self.ino, length);
+        self.state.send_modify(|s| {
+            s.announced = length;
+            s.known = true;
+        });
+    }
+
+    fn store(&self, pages: &dyn Pages, from: u64, to: u64) {
+        let mut at = from;
+        while at < to {
+            let size = CHUNK.min(to - at);
+            match self.reader.read_at(at, size as usize) {
+                Ok(bytes) if !bytes.is_empty() => {
+                    pages.store(self.ino, at, &bytes);
+                    at += bytes.len() as u64;
+                }
+                // The kernel then reads for itself, and meets the same error.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let state = *self.state.borrow();
+        if state.known { self.reader.len() > state.announced } else { self.stream.progress().borrow().complete }
+    }
+
+    fn alive<T, E>(&self, result: Result<T, E>) -> Result<(), Error> {
+        result.map(drop).map_err(|_| Error::new(ErrorKind::Stopping, &self.label, "the mount is stopping"))
+    }
+
+    fn damaged(&self, error: &StoreError) -> Error {
+        crate::fetch::store_error(&self.label, error)
+    }
+}
+
+/// Has the kernel told of each change, one notice at a time.
+async fn pump(
+    file: std::sync::Weak<File>,
+    kernel: Arc<dyn Kernel>,
+    mut lengths: watch::Receiver<u64>,
+    mut progress: watch::Receiver<Progress>,
+    ended: CancellationToken,
+) {
+    loop {
+        lengths.mark_unchanged();
+        progress.mark_unchanged();
+        let Some(file) = file.upgrade() else { return };
+        if file.is_due() {
+            let (done, over) = oneshot::channel();
+            kernel.notice(Notice::Content { file, done });
+            let _ = over.await;
+            continue;
+        }
+        drop(file);
+        tokio::select! {
+            () = ended.cancelled() => return,
+            r = lengths.changed() => if r.is_err() { return },
+            r = progress.changed() => if r.is_err() { return },
+        }
+    }
+}

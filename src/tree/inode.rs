@@ -1,0 +1,209 @@
+//! Inode numbers, what the kernel was told of each, and how many requests of it are unanswered.
+//!
+//! A number is the catalogue's row id with four bits of kind beneath, so it means the same for ever and needs no lookup counts.
+//! Below 16 live the root and `.cwlogs/`. A group reached by its exact name is an inode of its own (two names on one directory
+//! inode move the dentry under people's feet), and each format of a stream is one.
+
+use crate::model::{GroupId, StreamId};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::Mutex;
+
+/// An inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ino(pub u64);
+
+/// The mount's root.
+pub(crate) const ROOT: Ino = Ino(1);
+
+/// What an inode number stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Node {
+    /// The folder of groups.
+    Root,
+    /// `.cwlogs`.
+    Control,
+    /// A file in `.cwlogs`, by its place in the control table.
+    ControlFile(u64),
+    /// A log group, by its slug or by its exact name.
+    Group(GroupId, Alias),
+    /// A log stream in one format.
+    Stream(StreamId, Show),
+}
+
+/// By which kind of name a group was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Alias {
+    /// The name that listings show.
+    Listed,
+    /// Another name.
+    Other,
+}
+
+/// Which of a stream's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Show {
+    /// `.log`, in the format that `--format` chose.
+    Log,
+    /// `.jsonl`.
+    JsonLines,
+}
+
+const KIND_BITS: u32 = 4;
+
+impl Node {
+    pub(crate) fn ino(self) -> Ino {
+        Ino(match self {
+            Node::Root => 1,
+            Node::Control => 2,
+            Node::ControlFile(at) => 3 + at,
+            Node::Group(id, Alias::Listed) => id.0 << KIND_BITS,
+            Node::Group(id, Alias::Other) => id.0 << KIND_BITS | 1,
+            Node::Stream(id, Show::Log) => id.0 << KIND_BITS | 2,
+            Node::Stream(id, Show::JsonLines) => id.0 << KIND_BITS | 3,
+        })
+    }
+
+    pub(crate) fn of(ino: Ino) -> Option<Node> {
+        let id = ino.0 >> KIND_BITS;
+        Some(match (id, ino.0 & 15) {
+            (0, 1) => Node::Root,
+            (0, 2) => Node::Control,
+            (0, at @ 3..) => Node::ControlFile(at - 3),
+            (0, _) => return None,
+            (_, 0) => Node::Group(GroupId(id), Alias::Listed),
+            (_, 1) => Node::Group(GroupId(id), Alias::Other),
+            (_, 2) => Node::Stream(StreamId(id), Show::Log),
+            (_, 3) => Node::Stream(StreamId(id), Show::JsonLines),
+            _ => return None,
+        })
+    }
+}
+
+/// What the kernel holds of an inode.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    told_size: Option<u64>,
+    place: Option<(Ino, OsString)>,
+}
+
+/// What the kernel was told, for as long as it remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Inodes {
+    held: Mutex<HashMap<Ino, Held>>,
+    unanswered: Mutex<HashMap<Ino, u32>>,
+}
+
+impl Inodes {
+    /// A reply tells the kernel this (known) size.
+    pub(crate) fn told(&self, ino: Ino, size: u64) {
+        let mut held = lock(&self.held);
+        held.entry(ino).or_default().told_size = Some(size);
+    }
+
+    /// The last known size that the kernel was told.
+    pub(crate) fn told_size(&self, ino: Ino) -> Option<u64> {
+        lock(&self.held).get(&ino)?.told_size
+    }
+
+    /// The kernel reaches `ino` by this name.
+    pub(crate) fn named(&self, ino: Ino, parent: Ino, name: &OsStr) {
+        let mut held = lock(&self.held);
+        let place = &mut held.entry(ino).or_default().place;
+        if place.as_ref().is_none_or(|(p, n)| *p != parent || n != name) {
+            *place = Some((parent, name.to_os_string()));
+        }
+    }
+
+    /// The folder and the name by which the kernel reaches `ino`.
+    pub(crate) fn place(&self, ino: Ino) -> Option<(Ino, OsString)> {
+        lock(&self.held).get(&ino)?.place.clone()
+    }
+
+    /// The kernel has, or had a moment ago, a name for `ino`.
+    pub(crate) fn is_held(&self, ino: Ino) -> bool {
+        lock(&self.held).contains_key(&ino)
+    }
+
+    /// The names that lead from the root to `ino`, as the kernel last used them; `None` if it doesn't know it.
+    pub(crate) fn path(&self, ino: Ino) -> Option<std::path::PathBuf> {
+        let held = lock(&self.held);
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != ROOT {
+            let (parent, name) = held.get(&at)?.place.as_ref()?;
+            names.push(name.clone());
+            at = *parent;
+        }
+        Some(names.iter().rev().collect())
+    }
+
+    /// The kernel has let go of the inode.
+    pub(crate) fn forget(&self, ino: Ino) {
+        lock(&self.held).remove(&ino);
+    }
+
+    /// A request about `ino` has come.
+    pub(crate) fn ask(&self, ino: Ino) {
+        *lock(&self.unanswered).entry(ino).or_default() += 1;
+    }
+
+    /// It was answered.
+    pub(crate) fn answered(&self, ino: Ino) {
+        let mut unanswered = lock(&self.unanswered);
+        if let Some(count) = unanswered.get_mut(&ino) {
+            *count -= 1;
+            if *count == 0 {
+                unanswered.remove(&ino);
+            }
+        }
+    }
+
+    /// No request about `ino` waits.
+    pub(crate) fn is_quiet(&self, ino: Ino) -> bool {
+        !lock(&self.unanswered).contains_key(&ino)
+    }
+}
+
+/// Locks; a panic elsewhere must not take this down too.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_has_a_number_of_its_own() {
+        let nodes = [
+            Node::Root,
+            Node::Control,
+            Node::ControlFile(0),
+            Node::ControlFile(5),
+            Node::Group(GroupId(1), Alias::Listed),
+            Node::Group(GroupId(1), Alias::Other),
+            Node::Stream(StreamId(2), Show::Log),
+            Node::Stream(StreamId(2), Show::JsonLines),
+        ];
+        let mut seen = std::collections::HashSet::new();
+        for node in nodes {
+            assert!(seen.insert(node.ino()));
+            assert_eq!(Node::of(node.ino()), Some(node));
+        }
+        assert_eq!(Node::of(Ino(0)), None);
+        assert_eq!(Node::of(Ino(1 << 4 | 9)), None);
+    }
+
+    #[test]
+    fn paths_follow_the_names_used() {
+        let inodes = Inodes::default();
+        let group = Node::Group(GroupId(1), Alias::Listed).ino();
+        let file = Node::Stream(StreamId(2), Show::Log).ino();
+        inodes.named(group, ROOT, OsStr::new("g"));
+        inodes.named(file, group, OsStr::new("s.log"));
+        assert_eq!(inodes.path(file).unwrap().to_str(), Some("g/s.log"));
+        inodes.forget(group);
+        assert_eq!(inodes.path(file), None);
+    }
+}

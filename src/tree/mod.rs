@@ -1,0 +1,226 @@
+//! The virtual tree: names, attributes, handles, and what each program must see of a file whose length nobody knows yet.
+//!
+//! No kernel types, no AWS and no file I/O of its own: the mount decodes a request, asks here, and encodes the answer. Methods
+//! that may have to wait are `async`; what is cached and fresh is ready at the first poll.
+
+mod attr;
+mod caller;
+mod control;
+mod dir;
+mod file;
+mod handles;
+mod inode;
+mod kernel;
+mod lookup;
+mod news;
+mod open;
+mod processes;
+mod reader;
+mod stat;
+mod tail_args;
+mod xattr;
+
+pub use attr::{Attributes, DirEntry, Entry, Opened};
+pub use caller::{Caller, Lookup};
+pub use file::File;
+pub use inode::Ino;
+pub use kernel::{Kernel, Notice, Pages};
+pub use reader::Process;
+pub use tail_args::CommandLine;
+
+use crate::error::{Error, ErrorKind};
+use crate::fetch::{Fetch, GroupWatch};
+use crate::model::{GroupId, StreamId, Timestamp};
+use crate::render::Format;
+use crate::report::Report;
+use crate::store::Store;
+use crate::store::row::StreamRow;
+use handles::{Handle, Handles};
+use inode::{Inodes, Node, Show, lock};
+use processes::Processes;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::SystemTime;
+
+/// How listings name groups and streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Slugs: what a person types.
+    #[default]
+    Slug,
+    /// Percent-encoded exact names: what a script can invert.
+    Exact,
+}
+
+/// What the user set about how the tree looks.
+#[derive(Clone, Debug)]
+pub struct TreeSettings {
+    /// How listings name things.
+    pub names: Names,
+    /// What `.log` files show of each event.
+    pub format: Format,
+    /// Owner shown.
+    pub uid: u32,
+    /// Group shown.
+    pub gid: u32,
+    /// Permission bits of folders.
+    pub dir_mode: u16,
+    /// Permission bits of files.
+    pub file_mode: u16,
+    /// How often one file's growth is told to inotify watchers at most.
+    pub poke_interval: std::time::Duration,
+}
+
+/// The tree.
+pub struct Tree {
+    fetch: Arc<Fetch>,
+    store: Arc<Store>,
+    report: Arc<Report>,
+    settings: TreeSettings,
+    runtime: tokio::runtime::Handle,
+    kernel: OnceLock<Arc<dyn Kernel>>,
+    inodes: Arc<Inodes>,
+    files: Mutex<HashMap<Ino, Weak<File>>>,
+    handles: Handles,
+    processes: Processes,
+    /// The thread that makes calls on our own mount; 0 before there is one.
+    poker: AtomicU32,
+    /// Names that the poker is about to make known: hidden from it until it has made them.
+    arriving: Mutex<HashSet<(Ino, OsString)>>,
+    watched: Mutex<Watched>,
+    control: control::Snapshots,
+    started: Timestamp,
+}
+
+/// What inotify watchers look at without having it open.
+#[derive(Default)]
+struct Watched {
+    groups: HashMap<GroupId, GroupWatch>,
+    files: HashMap<Ino, (Arc<File>, crate::fetch::Follow)>,
+}
+
+impl Tree {
+    /// The tree over these rooms. Must be called inside the runtime that its waits are to run on.
+    pub fn new(fetch: Arc<Fetch>, store: Arc<Store>, report: Arc<Report>, settings: TreeSettings) -> Arc<Tree> {
+        Arc::new(Tree {
+            fetch,
+            store,
+            report,
+            settings,
+            runtime: tokio::runtime::Handle::current(),
+            kernel: OnceLock::new(),
+            inodes: Arc::default(),
+            files: Mutex::default(),
+            handles: Handles::default(),
+            processes: Processes::default(),
+            poker: AtomicU32::new(0),
+            arriving: Mutex::default(),
+            watched: Mutex::default(),
+            control: control::Snapshots::default(),
+            started: Timestamp::from_system_time(SystemTime::now()),
+        })
+    }
+
+    /// What was set.
+    pub fn settings(&self) -> &TreeSettings {
+        &self.settings
+    }
+
+    /// The registry that errors are told to.
+    pub fn report(&self) -> &Arc<Report> {
+        &self.report
+    }
+
+    /// The folder whose disk `df` is told of.
+    pub fn cache_dir(&self) -> &std::path::Path {
+        self.store.dir()
+    }
+
+    /// Connects the kernel's side, once the mount is there.
+    pub fn connect(&self, kernel: Arc<dyn Kernel>, poker: u32) {
+        self.poker.store(poker, std::sync::atomic::Ordering::SeqCst);
+        // A second connection would be a second mount of one tree, which nothing makes.
+        let _ = self.kernel.set(kernel);
+    }
+
+    fn kernel(&self) -> Result<&Arc<dyn Kernel>, Error> {
+        self.kernel.get().ok_or_else(|| Error::new(ErrorKind::Stopping, "mount", "the mount is not ready"))
+    }
+
+    fn node(&self, ino: Ino) -> Result<Node, Error> {
+        Node::of(ino).ok_or_else(|| Error::new(ErrorKind::NotFound, "inode", "no such inode was given"))
+    }
+
+    /// A request about `ino` waits: our own calls keep away from it.
+    pub fn ask(&self, ino: Ino) {
+        self.inodes.ask(ino);
+    }
+
+    /// It was answered.
+    pub fn answered(&self, ino: Ino) {
+        self.inodes.answered(ino);
+    }
+
+    /// Nothing about `ino` waits.
+    pub fn is_quiet(&self, ino: Ino) -> bool {
+        self.inodes.is_quiet(ino)
+    }
+
+    /// The names that lead to `ino` from the mount point.
+    pub fn path(&self, ino: Ino) -> Option<std::path::PathBuf> {
+        self.inodes.path(ino)
+    }
+
+    /// What to call `ino` in a sentence.
+    pub fn describe(&self, ino: Ino) -> String {
+        self.path(ino).map_or_else(|| format!("inode {}", ino.0), |p| p.to_string_lossy().into_owned())
+    }
+
+    /// The kernel has let go of the inode.
+    pub fn forget(&self, ino: Ino) {
+        self.inodes.forget(ino);
+    }
+
+    fn format(&self, show: Show) -> Format {
+        match show {
+            Show::Log => self.settings.format.clone(),
+            Show::JsonLines => Format::JsonLines,
+        }
+    }
+
+    fn stream_row(&self, id: StreamId) -> Result<StreamRow, Error> {
+        let row = self.store.stream(id).map_err(|e| crate::fetch::store_error("catalogue", &e))?;
+        row.ok_or_else(|| Error::new(ErrorKind::NotFound, "log stream", "it is gone"))
+    }
+
+    /// The file of `ino` if anybody has it open.
+    fn live_file(&self, ino: Ino) -> Option<Arc<File>> {
+        lock(&self.files).get(&ino).and_then(Weak::upgrade)
+    }
+
+    /// The file of `ino`, opened if it isn't.
+    fn file(&self, id: StreamId, show: Show) -> Result<Arc<File>, Error> {
+        let ino = Node::Stream(id, show).ino();
+        if let Some(file) = self.live_file(ino) {
+            return Ok(file);
+        }
+        let row = self.stream_row(id)?;
+        let group = self.group_row(row.group)?;
+        let label = format!("{}/{}", group.group.name, row.stream.name);
+        let stream = self.fetch.stream(id)?;
+        let reader = self.store.reader(id, &self.format(show)).map_err(|e| crate::fetch::store_error(&label, &e))?;
+        let kernel = self.kernel()?.clone();
+        let mut files = lock(&self.files);
+        if let Some(file) = files.get(&ino).and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        if files.len() > 1024 && files.len().is_power_of_two() {
+            files.retain(|_, file| file.strong_count() > 0);
+        }
+        let file = File::open(ino, label, stream, reader, self.inodes.clone(), kernel, &self.runtime);
+        files.insert(ino, Arc::downgrade(&file));
+        Ok(file)
+    }
+}

@@ -1,0 +1,204 @@
+//! Opening, reading and letting go of files.
+
+use super::Tree;
+use super::attr::Opened;
+use super::caller::Caller;
+use super::file::File;
+use super::handles::{Buffered, Direct, Handle, SuffixContent, SuffixHandle, Transfer};
+use super::inode::{Ino, Node, Show, lock};
+use super::kernel::Notice;
+use super::lookup::read_only;
+use super::reader::Behaviour;
+use super::tail_args::TailRequest;
+use crate::error::{Error, ErrorKind};
+use crate::model::StreamId;
+use bytes::Bytes;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// From this many empty answers in a row at one place on, `less` is held ...
+const EMPTY_ANSWERS: u32 = 3;
+/// ... so long, or until there is data: it would ask 540 times a second.
+const HOLD: Duration = Duration::from_millis(500);
+
+impl Tree {
+    /// Opens a file. Whoever trusts sizes waits until the size is known and the kernel has it; who streams is let in at once.
+    pub async fn open(&self, ino: Ino, writing: bool, caller: &Caller<'_>) -> Result<Opened, Error> {
+        if writing {
+            return Err(read_only(&self.describe(ino)));
+        }
+        match self.node(ino)? {
+            Node::Stream(id, show) => self.open_stream(ino, id, show, caller).await,
+            Node::ControlFile(at) => {
+                let handle = self.handles.add(Handle::Control(self.control_text(at)));
+                Ok(Opened { handle, direct: true, unseekable: false })
+            }
+            Node::Root | Node::Control | Node::Group(..) => {
+                Err(Error::new(ErrorKind::IsDirectory, self.describe(ino), "it is a folder"))
+            }
+        }
+    }
+
+    async fn open_stream(&self, ino: Ino, id: StreamId, show: Show, caller: &Caller<'_>) -> Result<Opened, Error> {
+        let file = self.file(id, show)?;
+        if self.processes.anybody_walks() && self.processes.opens(caller.process(), ino) {
+            return Err(Error::new(
+                ErrorKind::StaleSize,
+                file.label(),
+                "this program looked at the sizes of many files before any was known, and may copy by them",
+            ));
+        }
+        // Nothing about the caller matters once the size is known.
+        if !file.announced().1 && !file.stream().progress().borrow().complete {
+            match caller.behaviour() {
+                Behaviour::Streams => return Ok(self.open_direct(file, false)),
+                Behaviour::StreamsUnseekable => return Ok(self.open_direct(file, true)),
+                Behaviour::MayBeTail => {
+                    if let Some(request) = caller.tail()
+                        && show == Show::Log
+                        && self.settings.format == crate::render::Format::Message
+                        && self.processes.tails(caller.process(), file.label(), ino)
+                        && !self
+                            .inodes
+                            .place(ino)
+                            .is_some_and(|(parent, name)| self.processes.missed(caller.process(), parent, name))
+                    {
+                        return Ok(self.open_suffix(file, request, caller));
+                    }
+                }
+                Behaviour::Lists | Behaviour::LooksAgain | Behaviour::Trusts => {}
+            }
+        }
+        file.make_ready().await?;
+        let follow = file.stream().follow();
+        let handle = self.handles.add(Handle::Buffered(Buffered { file, _follow: follow }));
+        Ok(Opened { handle, direct: false, unseekable: false })
+    }
+
+    fn open_direct(&self, file: Arc<File>, unseekable: bool) -> Opened {
+        let failures = file.failures();
+        let transfer = Mutex::new(Transfer { failures, _interest: file.stream().download() });
+        let follow = file.stream().follow();
+        let direct = Direct { file, unseekable, ends: Mutex::new((0, 0)), transfer, _follow: follow };
+        Opened { handle: self.handles.add(Handle::Direct(direct)), direct: true, unseekable }
+    }
+
+    /// A tail of an unknown file: its end alone, fetched in the background; reads wait for it.
+    fn open_suffix(&self, file: Arc<File>, request: TailRequest, caller: &Caller<'_>) -> Opened {
+        let process = caller.process().id;
+        let held = self.handles.suffixes(process, file.stream());
+        let earlier = held.iter().find_map(|handle| match &**handle {
+            Handle::Suffix(suffix) => Some((suffix.content.clone(), suffix.ended.load(Ordering::SeqCst))),
+            _ => None,
+        });
+        let (content, ended) = match earlier {
+            // It opens by name again what it has read to the end: release is asynchronous, and it must not start over.
+            Some((content, ended)) => (content, ended && request.reopens),
+            None => (self.fetch_suffix(file.clone(), request), false),
+        };
+        file.add_suffix();
+        let ended = AtomicBool::new(ended);
+        let handle = self.handles.add(Handle::Suffix(SuffixHandle { file, process, content, ended }));
+        Opened { handle, direct: true, unseekable: true }
+    }
+
+    fn fetch_suffix(&self, file: Arc<File>, request: TailRequest) -> Arc<SuffixContent> {
+        let (send, result) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let content = Arc::new(SuffixContent { result, _fetching: stop.clone().drop_guard() });
+        let kernel = self.kernel.get().cloned();
+        self.runtime.spawn(async move {
+            let last = tokio::select! {
+                () = stop.cancelled() => return,
+                last = file.with_patience(file.stream().last(request.last)) => last,
+            };
+            let suffix = last.as_ref().ok().cloned();
+            send.send_replace(Some(last));
+            let (Some(suffix), Some(kernel), ino) = (suffix, kernel, file.inode()) else { return };
+            drop(file);
+            let mut grown = suffix.subscribe();
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    r = grown.changed() => if r.is_err() { return },
+                }
+                kernel.notice(Notice::Poke(ino));
+            }
+        });
+        content
+    }
+
+    /// Up to `size` bytes at `offset`; empty means end of file.
+    pub async fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Bytes, Error> {
+        let size = size as usize;
+        let Some(handle) = self.handles.get(handle) else {
+            return Err(Error::new(ErrorKind::BadHandle, "", "no such file handle"));
+        };
+        match &*handle {
+            Handle::Buffered(buffered) => buffered.file.read_now(offset, size).map(Bytes::from),
+            Handle::Direct(direct) => read_direct(direct, offset, size).await,
+            Handle::Suffix(suffix) => read_suffix(suffix, offset, size).await,
+            Handle::Control(text) => {
+                let from = (offset as usize).min(text.len());
+                Ok(text.slice(from..(from + size).min(text.len())))
+            }
+            Handle::Dir(_) => Err(Error::new(ErrorKind::IsDirectory, "", "it is a folder's handle")),
+        }
+    }
+
+    /// A handle is let go of.
+    pub fn release(&self, handle: u64) {
+        self.handles.remove(handle);
+    }
+}
+
+async fn read_direct(direct: &Direct, offset: u64, size: usize) -> Result<Bytes, Error> {
+    let file = &direct.file;
+    let bytes = if file.has(offset) {
+        file.read_now(offset, size)?
+    } else {
+        let seen = lock(&direct.transfer).failures;
+        let arrived = file.read_streaming(offset, size, seen).await;
+        if arrived.is_err() {
+            // This reader has met the failure; its next read tries again.
+            let transfer = Transfer { failures: file.failures(), _interest: file.stream().download() };
+            let ended = std::mem::replace(&mut *lock(&direct.transfer), transfer);
+            drop(ended);
+        }
+        arrived?
+    };
+    if !bytes.is_empty() || !direct.unseekable {
+        return Ok(bytes.into());
+    }
+    let empty = {
+        let mut ends = lock(&direct.ends);
+        *ends = if ends.0 == offset { (offset, ends.1 + 1) } else { (offset, 1) };
+        ends.1
+    };
+    if empty <= EMPTY_ANSWERS {
+        return Ok(Bytes::new());
+    }
+    file.wait_for_growth(offset, HOLD).await;
+    file.read_now(offset, size).map(Bytes::from)
+}
+
+async fn read_suffix(handle: &SuffixHandle, offset: u64, size: usize) -> Result<Bytes, Error> {
+    let mut result = handle.content.result.clone();
+    let found = match result.wait_for(Option::is_some).await {
+        Ok(found) => found.clone(),
+        Err(_) => None,
+    };
+    let suffix = match found {
+        Some(Ok(suffix)) => suffix,
+        Some(Err(error)) => return Err(error),
+        None => return Err(Error::new(ErrorKind::Stopping, handle.file.label(), "the mount is stopping")),
+    };
+    let bytes = suffix.read_at(offset, size);
+    if bytes.is_empty() {
+        handle.ended.store(true, Ordering::SeqCst);
+    }
+    Ok(bytes.into())
+}

@@ -1,0 +1,151 @@
+//! Attributes: who may be told a size at once, and who must wait for it.
+
+use super::Tree;
+use super::attr::{Attributes, LONG};
+use super::caller::Caller;
+use super::file::MARKER;
+use super::handles::Handle;
+use super::inode::{Ino, Node, Show};
+use super::reader::Behaviour;
+use crate::error::Error;
+use crate::model::{StreamId, Timestamp};
+use crate::store::row::StreamRow;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+impl Tree {
+    /// Attributes of an inode; `handle` where the kernel asks by one (seeks to the end do, stat and fstat never).
+    pub async fn getattr(&self, ino: Ino, handle: Option<u64>, caller: &Caller<'_>) -> Result<Attributes, Error> {
+        match self.node(ino)? {
+            Node::Stream(id, show) => self.stat_stream(ino, id, show, handle, caller).await,
+            Node::ControlFile(at) => Ok(self.control_handle_attributes(at, handle)),
+            node => self.folder_attributes(node),
+        }
+    }
+
+    async fn stat_stream(
+        &self,
+        ino: Ino,
+        id: StreamId,
+        show: Show,
+        handle: Option<u64>,
+        caller: &Caller<'_>,
+    ) -> Result<Attributes, Error> {
+        let row = self.stream_row(id)?;
+        let live = self.live_file(ino);
+        if live.as_ref().is_some_and(|file| file.has_suffixes())
+            && let Some(attributes) = self.suffix_attributes(&row, show, handle, caller)
+        {
+            // The size is this process's alone: it must not reach the inode, where mmap readers would meet it.
+            self.kernel()?.forget_attributes(ino);
+            return Ok(attributes);
+        }
+        let attributes = self.stream_attributes(&row, show);
+        if attributes.ttl > Duration::ZERO || live.as_ref().is_some_and(|file| file.announced().1) {
+            if self.processes.anybody_walks() {
+                self.processes.learns(caller.process(), ino);
+            }
+            return Ok(attributes);
+        }
+        if handle.is_none() {
+            match caller.behaviour() {
+                Behaviour::Streams | Behaviour::StreamsUnseekable | Behaviour::Lists | Behaviour::LooksAgain => {
+                    return Ok(attributes);
+                }
+                Behaviour::MayBeTail if caller.tail().is_some() => return Ok(attributes),
+                Behaviour::MayBeTail | Behaviour::Trusts => {
+                    if self.processes.walks(caller.process(), ino) {
+                        return Ok(attributes);
+                    }
+                }
+            }
+        }
+        let file = self.file(id, show)?;
+        file.make_ready().await?;
+        self.processes.waited(caller.process());
+        Ok(self.stream_attributes(&self.stream_row(id)?, show))
+    }
+
+    /// A stream's file as anybody may be told it now: the size if it is known, else the marker, to be asked for again.
+    pub(crate) fn stream_attributes(&self, row: &StreamRow, show: Show) -> Attributes {
+        let ino = Node::Stream(row.id, show).ino();
+        let (size, ttl) = match self.live_file(ino) {
+            Some(file) => {
+                let (size, known) = file.announced();
+                let ttl = if known && !file.has_suffixes() { LONG } else { Duration::ZERO };
+                (size, ttl)
+            }
+            None => match self.size_unopened(row, show, ino) {
+                Some(size) => {
+                    self.inodes.told(ino, size);
+                    (size, LONG)
+                }
+                None => (MARKER, Duration::ZERO),
+            },
+        };
+        Attributes {
+            ino,
+            size,
+            directory: false,
+            mode: self.settings.file_mode,
+            modified: modified(row),
+            created: row.stream.created,
+            ttl,
+        }
+    }
+
+    /// The size of a file that nobody has open. A format that isn't the stored one has a size once it was made.
+    fn size_unopened(&self, row: &StreamRow, show: Show, ino: Ino) -> Option<u64> {
+        if self.format(show) == crate::render::Format::Message {
+            row.extent.complete.then_some(row.extent.text_len)
+        } else {
+            self.inodes.told_size(ino)
+        }
+    }
+
+    /// What a tail that holds the end alone is told: the marker until each of its handles gave its first end of file, then the
+    /// length of that end. `None`: the caller holds none.
+    fn suffix_attributes(
+        &self,
+        row: &StreamRow,
+        show: Show,
+        handle: Option<u64>,
+        caller: &Caller<'_>,
+    ) -> Option<Attributes> {
+        let ino = Node::Stream(row.id, show).ino();
+        let file = self.live_file(ino)?;
+        let held = match handle.and_then(|h| self.handles.get(h)) {
+            Some(own) if matches!(&*own, Handle::Suffix(_)) => vec![own],
+            Some(_) => return None,
+            None => self.handles.suffixes(caller.process().id, file.stream()),
+        };
+        let mut size = None;
+        let mut time = modified(row);
+        for handle in &held {
+            let Handle::Suffix(suffix) = &**handle else { continue };
+            let content = suffix.suffix().filter(|_| suffix.ended.load(Ordering::SeqCst));
+            size = Some(match (size, &content) {
+                (Some(MARKER), _) | (_, None) => MARKER,
+                (_, Some(content)) => content.len(),
+            });
+            if let Some(content) = content {
+                time = time.max(content.grown_at());
+            }
+        }
+        Some(Attributes {
+            ino,
+            size: size?,
+            directory: false,
+            mode: self.settings.file_mode,
+            modified: time,
+            created: row.stream.created,
+            ttl: Duration::ZERO,
+        })
+    }
+}
+
+/// The newest event's time: as fetched, or as the listing tells it (which may lag by an hour).
+fn modified(row: &StreamRow) -> Timestamp {
+    let newest = row.extent.newest.into_iter().chain(row.stream.last_event).max();
+    newest.unwrap_or(row.stream.created)
+}

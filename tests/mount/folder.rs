@@ -1,0 +1,172 @@
+//! What folders cost: the first entry of a huge one, the whole of it, the same again, and names that nobody has.
+
+use crate::content::{RATES, names_in};
+use crate::support::fake_cloudwatch::{GroupSpec, Populate, StreamSpec};
+use crate::world::{Mounted, World, output, read};
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const STREAMS: u64 = 100_000;
+const GROUPS: u64 = 1_000;
+const LATENCY: Duration = Duration::from_millis(300);
+
+/// Opens a folder, tells when its first entry came, then shows the rest.
+const FIRST_ENTRY: &str = r#"
+import os, sys, time
+began = time.monotonic()
+entries = os.scandir(sys.argv[1])
+first = next(entries)
+print(time.monotonic() - began, flush=True)
+print(first.name)
+for entry in entries:
+    print(entry.name)
+"#;
+
+fn group(name: &str, stream: &str, count: u64) -> GroupSpec {
+    let streams = StreamSpec { name: stream.into(), count: Some(count), events: 2, ..StreamSpec::default() };
+    GroupSpec { name: name.into(), streams: vec![streams], ..GroupSpec::default() }
+}
+
+/// The daemon's memory in MiB: now, and at most so far.
+fn memory(mounted: &Mounted) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", mounted.pid())).unwrap();
+    let field = |name: &str| -> u64 {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}
+
+/// Calls since the last time this was asked.
+fn calls(world: &World) -> u64 {
+    let total = world.fake.calls().total;
+    world.fake.reset_calls();
+    total
+}
+
+#[test]
+fn a_huge_folder_shows_its_first_entries_at_once_and_costs_nothing_again() {
+    let mut world = World::start();
+    world.fake.populate(&Populate { groups: vec![group("huge", "2026/11/23/[$LATEST]{}", STREAMS)] });
+    let mounted = world.mount(&["--rate", RATES, "--listing-ttl", "10m"]);
+    let folder = mounted.file("huge");
+    assert_eq!(names_in(mounted.path()), ["huge"]);
+    world.latency(LATENCY);
+    let began = Instant::now();
+    let mut child =
+        Command::new("python3").args(["-c", FIRST_ENTRY]).arg(&folder).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    lines.read_line(&mut first).unwrap();
+    // The rest would be 2,000 latencies.
+    world.latency(Duration::ZERO);
+    let first = Duration::from_secs_f64(first.trim().parse().unwrap());
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success());
+    let names: Vec<&str> = rest.lines().collect();
+    let once: HashSet<&str> = names.iter().copied().collect();
+    let walked = calls(&world);
+    println!(
+        "first entry after {first:?}, {} in {:?}, {walked} calls, MiB {:?}",
+        names.len(),
+        began.elapsed(),
+        memory(&mounted)
+    );
+    assert!(first < 2 * LATENCY, "the first entry came after {first:?}");
+    assert_eq!((names.len(), once.len()), (STREAMS as usize, STREAMS as usize), "each once");
+    assert!(once.contains("2026-11-23-latest-000000.log") && once.contains("2026-11-23-latest-099999.log"));
+
+    let began = Instant::now();
+    assert_eq!(names_in(&folder).len(), STREAMS as usize);
+    println!("again in {:?}", began.elapsed());
+    assert_eq!(calls(&world), 0, "the listing's time to live isn't over");
+    output(&format!("ls -l {} | wc -l", folder.display()));
+    assert_eq!(calls(&world), 0);
+    let (resident, peak) = memory(&mounted);
+    println!("MiB resident {resident}, at most {peak}");
+    assert!(peak < 200, "{peak} MiB");
+    mounted.unmount();
+
+    let mounted = world.mount(&["--rate", RATES, "--listing-ttl", "10m"]);
+    let folder = mounted.file("huge");
+    calls(&world);
+    assert_eq!(names_in(&folder).len(), STREAMS as usize);
+    assert!(world.fake.calls().of("DescribeLogStreams") <= 1, "{:?}", world.fake.calls());
+    assert_eq!(read(&folder.join("2026-11-23-latest-000007.log")).unwrap().len(), 200);
+}
+
+#[test]
+fn the_root_and_folders_are_asked_for_once_in_their_time_to_live() {
+    let mut world = World::start();
+    let mut groups = group("/many/{}", "s", 1);
+    groups.count = Some(GROUPS);
+    world.fake.populate(&Populate { groups: vec![groups, group("listed", "s{}", 120)] });
+    let mounted = world.mount(&["--listing-ttl", "3s"]);
+    assert_eq!(names_in(mounted.path()).len() as u64, GROUPS + 1);
+    assert_eq!(calls(&world), GROUPS / 50 + 1, "a page a call, and none twice");
+    assert_eq!(names_in(mounted.path()).len() as u64, GROUPS + 1);
+    assert_eq!(calls(&world), 0);
+
+    let folder = mounted.file("listed");
+    assert_eq!(names_in(&folder).len(), 120);
+    assert!(calls(&world) <= 4, "three pages, and the newest again");
+    assert_eq!(names_in(&folder).len(), 120);
+    assert_eq!(calls(&world), 0);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(calls(&world), 0, "nobody looks, so nobody asks");
+    assert_eq!(names_in(&folder).len(), 120);
+    assert_eq!(calls(&world), 1, "the newest page");
+}
+
+fn is_missing(path: &Path) {
+    let error = std::fs::metadata(path).expect_err("nobody has that name");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{path:?}: {error}");
+}
+
+#[test]
+fn names_that_nobody_has_are_no_reason_to_list() {
+    let mut world = World::start();
+    world.fake.populate(&Populate { groups: vec![group("listed", "s{}", 500), group("never", "s{}", 500)] });
+    world.put_now("never", "2026/11/23/[$LATEST]New", "hello");
+    let mounted = world.mount(&["--listing-ttl", "10m"]);
+    names_in(mounted.path());
+    names_in(&mounted.file("listed"));
+    calls(&world);
+    for name in [".git", ".hg", "@x"] {
+        is_missing(&mounted.file(name));
+    }
+    assert_eq!(calls(&world), 0, "no group is called so");
+    is_missing(&mounted.file("HEAD"));
+    is_missing(&mounted.file("typo"));
+    assert!(calls(&world) <= 2, "one each");
+    for group in ["listed", "never"] {
+        let folder = mounted.file(group);
+        for name in [".git", "HEAD", "tags", ".log", "@all", "a:b.log", "s000001.log.swp", "4913"] {
+            is_missing(&folder.join(name));
+        }
+        assert_eq!(calls(&world), 0, "no stream is called so");
+        is_missing(&folder.join("Typo.log"));
+        assert!(calls(&world) <= 1, "could be an exact name, in {group}");
+    }
+    is_missing(&mounted.file("listed/typo.log"));
+    assert_eq!(calls(&world), 1);
+
+    // Recent streams are found by their slugs before anybody has listed.
+    assert_eq!(read(&mounted.file("never/2026-11-23-latest-new.log")).unwrap(), b"hello\n");
+    let described = world.fake.calls().of("DescribeLogStreams");
+    assert!(described <= 2, "an exact lookup and the newest page, not {described}");
+    calls(&world);
+    for name in ["typo.log", "tpyo.log", "tpoy.log"] {
+        is_missing(&mounted.file("never").join(name));
+        assert_eq!(calls(&world), 1, "{name}: the newest page was read already");
+    }
+    // The oldest one by what needs no listing, and by what is worth one.
+    assert_eq!(read(&mounted.file("never/s000000.log")).unwrap().len(), 200);
+    let hashed = cwlogs_mount::store::names::slug_with_hash("s000001");
+    assert_eq!(read(&mounted.file(&format!("never/{hashed}.log"))).unwrap().len(), 200);
+    assert_eq!(names_in(&mounted.file("never")).len(), 501);
+}

@@ -1,0 +1,23 @@
+//! The daemon on real mounts, with real tools, over a server that speaks the service's protocol.
+//!
+//! `world` is what each test stands in. `tools` compares 286 commands with plain files · `content` bytes against the oracle ·
+//! `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
+//! and names · `users` who mounts and who reads · `lifecycle` starting and ending · `moto` the main job on another server.
+
+// clippy.toml allows it in tests, but clippy takes only the functions marked as tests for such, not what they share.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod content;
+mod folder;
+mod follow;
+mod lifecycle;
+mod moto;
+mod restart;
+mod tools;
+mod users;
+mod waiting;
+#[allow(dead_code)]
+mod world;
