@@ -265,7 +265,7 @@ impl Listings {
         let flight = self.peek_flights.join(row.id, || {
             let listings = Arc::clone(self);
             Box::pin(async move {
-                listings.peek(&row).await?;
+                listings.peek(&row, Weight::Waiting).await?;
                 listings.peeked.insert(row.id, Instant::now() + listings.settings().listing_ttl);
                 Ok(())
             })

@@ -41,7 +41,7 @@ pub(crate) struct Listings {
     pub(super) shared: Arc<Shared>,
     pub(super) root: Arc<Folder>,
     folders: Mutex<HashMap<GroupId, Arc<Folder>>>,
-    watches: Mutex<HashMap<GroupId, Weak<DropGuard>>>,
+    watches: Mutex<HashMap<GroupId, Watched>>,
     /// Groups whose unknown streams are being looked up, with the names yet to be asked for.
     pub(super) learning: Mutex<HashMap<GroupId, HashSet<String>>>,
     pub(super) group_flights: Flights<String, Found<GroupRow>>,
@@ -55,6 +55,12 @@ pub(crate) struct Listings {
     pub(super) account: OnceLock<Result<String, String>>,
     /// Exact names seen in answers that an exact lookup didn't find.
     pub(super) unlisted: Negatives<(GroupId, String)>,
+}
+
+/// A group that somebody watches.
+struct Watched {
+    alive: Weak<DropGuard>,
+    since: Timestamp,
 }
 
 /// Keeps a group's newest listing page fresh while it lives.
@@ -176,12 +182,12 @@ impl Listings {
     /// guard is dropped. Must be called within the runtime.
     pub(crate) fn watch_group(self: &Arc<Self>, group: GroupId) -> GroupWatch {
         let mut watches = lock(&self.watches);
-        if let Some(alive) = watches.get(&group).and_then(Weak::upgrade) {
+        if let Some(alive) = watches.get(&group).and_then(|watched| watched.alive.upgrade()) {
             return GroupWatch { _alive: alive };
         }
         let unwatched = CancellationToken::new();
         let alive = Arc::new(unwatched.clone().drop_guard());
-        watches.insert(group, Arc::downgrade(&alive));
+        watches.insert(group, Watched { alive: Arc::downgrade(&alive), since: self.now() });
         drop(watches);
         let listings = Arc::clone(self);
         self.shared.tasks.spawn(async move {
@@ -191,7 +197,7 @@ impl Listings {
                 () = listings.keep_fresh(group) => {}
             }
             let mut watches = lock(&listings.watches);
-            if watches.get(&group).is_some_and(|alive| alive.strong_count() == 0) {
+            if watches.get(&group).is_some_and(|watched| watched.alive.strong_count() == 0) {
                 watches.remove(&group);
             }
         });
@@ -204,11 +210,21 @@ impl Listings {
             tokio::time::sleep(ttl).await;
             // A group that is gone has nothing to keep fresh.
             let Ok((row, folder)) = self.folder(group) else { return };
+            if !folder.progress().known {
+                // Whoever watches wants what is new; a whole walk is for who looks at the folder. A failure is met again soon.
+                self.peek(&row, Weight::Following).await.ok();
+                continue;
+            }
             // Half, since the last refresh ended a little after it was begun.
             if let Some(run) = folder.begin(|progress| progress.is_due(ttl / 2, Instant::now())) {
                 self.list_group(run, row, Weight::Following);
             }
         }
+    }
+
+    /// Since when somebody watches the folder.
+    pub(super) fn watched_since(&self, group: GroupId) -> Option<Timestamp> {
+        lock(&self.watches).get(&group).filter(|watched| watched.alive.strong_count() > 0).map(|watched| watched.since)
     }
 
     pub(super) fn touch_root(self: &Arc<Self>) {

@@ -22,6 +22,8 @@ use std::time::Duration;
 const WHOLE_WALK: Duration = Duration::from_hours(1);
 /// Rows that a walk didn't meet and that it asks for by name, at most; the next walk goes on.
 const MOST_CHECKS: usize = 500;
+/// How far the service's clock, which stamps a new stream, may be behind ours.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 /// Rows read from the catalogue at a time.
 const CHUNK: usize = 256;
 
@@ -192,9 +194,9 @@ impl Listings {
         Ok(stored)
     }
 
-    /// Reads the newest page of a group that was never listed, for somebody who knows a name.
-    pub(super) async fn peek(&self, row: &GroupRow) -> Result<(), Error> {
-        self.read_page(row, Weight::Waiting, None, false).await.map(drop)
+    /// Reads the newest page of a group that was never listed, for somebody who knows a name or watches for new ones.
+    pub(super) async fn peek(&self, row: &GroupRow, weight: Weight) -> Result<(), Error> {
+        self.read_page(row, weight, None, false).await.map(drop)
     }
 
     async fn read_page(
@@ -355,13 +357,18 @@ impl Listings {
             return Ok(Upserted::default());
         }
         let (news, settings, now, id) = (self.shared.news.clone(), self.settings(), self.now(), group.id);
+        let watched_since = self.watched_since(id);
         self.write(&group.group.name, move |store| {
             let upserted = store.upsert_streams(id, &streams)?;
             for (old, new) in &upserted.replaced {
                 news.send(News::Replaced(id, *old, *new)).ok();
             }
             let replaces = |stream| upserted.replaced.iter().any(|(_, new)| *new == stream);
-            for row in upserted.rows.iter().filter(|row| announce && upserted.new.contains(&row.id)) {
+            // In a folder that was never listed a stream is new to whoever watches if it was made since.
+            let made_since =
+                |stream: &LogStream| watched_since.is_some_and(|since| stream.created + CLOCKS_DIFFER >= since);
+            let is_new = |row: &&StreamRow| upserted.new.contains(&row.id) && (announce || made_since(&row.stream));
+            for row in upserted.rows.iter().filter(is_new) {
                 if !replaces(row.id) && shows_stream(&settings.selection, &row.stream, now) {
                     news.send(News::NewStream(id, row.id)).ok();
                 }
