@@ -11,6 +11,7 @@ mod tests;
 use crate::model::printable;
 use crate::source::cloudwatch::{CloudWatch, ConnectOptions};
 use crate::source::{Call, LogSource};
+use crate::store::MinFree;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ pub struct CheckOptions {
     pub allow_other: bool,
     /// The cache folder that the mount would use.
     pub cache_dir: PathBuf,
-    /// Bytes that must be free on the cache's disk.
-    pub min_free: u64,
+    /// What must be free on the cache's disk.
+    pub min_free: MinFree,
     /// Where events come from.
     pub target: Target,
     /// Prefixes of the groups wanted: permissions are often given for these alone.

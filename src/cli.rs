@@ -6,6 +6,7 @@
 use crate::config::value::{self, Names, Rate};
 use crate::fetch::Since;
 use crate::render::Format;
+use crate::store::MinFree;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
 use std::ffi::OsString;
@@ -20,7 +21,7 @@ const USAGE: &str = "cwlogs-mount [OPTIONS] [MOUNTPOINT]
 
 const AFTER: &str = "\
 Names in [brackets] are environment variables. Flags win over the environment, and it over the file.
-DURATION: 1s, 5m, 2h 30m.  TIME: 1h (before now), 2026-11-23, 2026-11-23T10:00Z; UTC where no zone is given.
+DURATION: 1s, 5m, 2h 30m.  SIZE: 500MB, 10GiB.  TIME: 1h (before now), 2026-11-23, 2026-11-23T10:00Z; UTC where no zone is given.
 FORMAT: message, timestamped, or a template: {timestamp} {ingestion_time} {log_group} {log_stream} {message}.
 Exit status: 0 done, 1 failed, 2 usage.";
 
@@ -131,6 +132,12 @@ pub struct Cli {
     /// Folder of the local copy (default: in ~/.cache/cwlogs-mount) [CWLOGS_CACHE_DIR]
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub cache_dir: Option<PathBuf>,
+    /// How large the local copy may grow (default: 10GiB)
+    #[arg(long, value_name = "SIZE", value_parser = value::cache_size, help_heading = "Cache")]
+    pub cache_size: Option<u64>,
+    /// What stays free on its disk, as 5% (default) or 20GiB
+    #[arg(long, value_name = "SIZE", value_parser = value::min_free, help_heading = "Cache")]
+    pub min_free: Option<MinFree>,
 
     /// Calls a second to start from, as get-log-events=25,filter-log-events=10
     #[arg(long, value_name = "CALL=N,...", value_delimiter = ',', value_parser = value::rate, help_heading = "Quotas")]

@@ -11,6 +11,7 @@ use crate::fetch::{FetchSettings, Selection};
 use crate::model::printable;
 use crate::render::Format;
 use crate::source::Quotas;
+use crate::store::{Limits, MinFree};
 use file::FileSettings;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,10 @@ use value::{Names, Rate};
 
 /// How long one waiting request may go without progress.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes that the cache may grow to by default.
+const CACHE_SIZE: u64 = 10 << 30;
+/// What stays free on its disk by default.
+const MIN_FREE: MinFree = MinFree::Percent(5.0);
 
 /// Looks up an environment variable.
 pub type Lookup = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -121,6 +126,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// XDG_CACHE_HOME or its default.
     pub cache_home: Option<PathBuf>,
+    /// How large the cache may grow.
+    pub limits: Limits,
     /// Stay in the foreground.
     pub foreground: bool,
     /// Let other users in.
@@ -195,6 +202,10 @@ impl Config {
         let poll_interval = cli.poll_interval.or(from_file!("poll-interval", poll_interval, value::poll_interval)?);
         let late_window = cli.late_window.or(from_file!("late-window", late_window, value::window)?);
         let settle_after = cli.settle_after.or(from_file!("settle-after", settle_after, value::window)?);
+        let limits = Limits {
+            size: cli.cache_size.or(from_file!("cache-size", cache_size, value::cache_size)?).unwrap_or(CACHE_SIZE),
+            min_free: cli.min_free.or(from_file!("min-free", min_free, value::min_free)?).unwrap_or(MIN_FREE),
+        };
         let dir_mode = cli.dir_mode.or(from_file!("dir-mode", dir_mode, value::mode)?);
         let file_mode = cli.file_mode.or(from_file!("file-mode", file_mode, value::mode)?);
         let since = cli.since.or(from_file!("since", since, value::since)?);
@@ -261,6 +272,7 @@ impl Config {
             rates,
             cache_dir,
             cache_home: env.cache_home.clone(),
+            limits,
             foreground,
             allow_other,
             allow_root,
@@ -343,6 +355,7 @@ impl Config {
             late_window: self.late_window,
             settle_after: self.settle_after,
             rates: self.rates.clone(),
+            limits: self.limits,
             verbosity: self.verbosity,
             ..running.clone()
         };

@@ -24,6 +24,11 @@ pub enum ErrorKind {
     NoSpace,
     /// The cache is damaged and couldn't be repaired, or its disk fails (EIO).
     Damaged,
+    /// Cached text that was evicted or damaged and has to be fetched again first (EIO, if that is all that can be said).
+    TextLost,
+    /// The cache's index of a stream is damaged: the stream is fetched anew, under a new inode (ESTALE, for which the kernel looks
+    /// the name up again).
+    IndexLost,
     /// A name or view that means nothing (EINVAL).
     Invalid,
     /// Something tried to write (EROFS).
@@ -89,6 +94,8 @@ impl Error {
             ErrorKind::Damaged => {
                 "check the cache's disk; removing the cache folder (unmounted) fetches everything again"
             }
+            ErrorKind::TextLost => "nothing is lost; check the cache's disk if this comes again",
+            ErrorKind::IndexLost => "open it again; the stream is fetched anew",
             ErrorKind::Invalid => "see `.cwlogs/README` for what names mean",
             ErrorKind::ReadOnly => "the mount is read-only: copy the file elsewhere to change it",
             ErrorKind::Unsupported => "this log group's class answers only Logs Insights",

@@ -1,6 +1,7 @@
 //! This machine's part: FUSE and the cache folder.
 
 use super::Lines;
+use crate::store::MinFree;
 use bytesize::ByteSize;
 use std::ffi::{CString, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -85,21 +86,21 @@ fn fusermount(path: &OsString) -> Option<(PathBuf, bool)> {
 }
 
 /// Whether the cache folder can be made and written to, and has room.
-pub(super) fn cache<W: Write>(report: &mut Lines<'_, W>, folder: &Path, min_free: u64) {
+pub(super) fn cache<W: Write>(report: &mut Lines<'_, W>, folder: &Path, min_free: MinFree) {
     let step = "cache";
     let shown = folder.display();
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| probe(folder)) {
         let cure = "give --cache-dir (or CWLOGS_CACHE_DIR) a folder that you may write to, on a disk with room";
         return report.failed(step, &format!("{shown} can't be written to: {error}"), Some(cure));
     }
-    match free_bytes(folder) {
+    match space(folder) {
         Err(error) => report.failed(step, &format!("{shown}: its disk's free space can't be told: {error}"), None),
-        Ok(free) if free < min_free => report.failed(
+        Ok((free, total)) if free < min_free.of(total) => report.failed(
             step,
-            &format!("{shown} has {} free, and --min-free keeps {}", ByteSize(free), ByteSize(min_free)),
+            &format!("{shown} has {} free, and --min-free keeps {}", ByteSize(free), ByteSize(min_free.of(total))),
             Some("make room on that disk, lower --min-free, or give --cache-dir another"),
         ),
-        Ok(free) => report.ok(step, &format!("{shown} is writable, {} free", ByteSize(free))),
+        Ok((free, _)) => report.ok(step, &format!("{shown} is writable, {} free", ByteSize(free))),
     }
 }
 
@@ -116,14 +117,14 @@ fn probe(folder: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
-/// Bytes on the folder's disk that an unprivileged user may still take.
-fn free_bytes(folder: &Path) -> io::Result<u64> {
+/// Bytes on the folder's disk that an unprivileged user may still take, and bytes in all.
+fn space(folder: &Path) -> io::Result<(u64, u64)> {
     let path = CString::new(folder.as_os_str().as_bytes())?;
     // SAFETY: statvfs is plain numbers, for which all zeroes are a value.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: `path` ends in NUL and `stat` is a writable statvfs; both outlive the call.
     if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } == 0 {
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
     } else {
         Err(io::Error::last_os_error())
     }

@@ -127,7 +127,7 @@ async fn the_whole_check_over_the_demo() {
     let options = CheckOptions {
         allow_other: false,
         cache_dir: folder.path().join("a/b"),
-        min_free: 1,
+        min_free: MinFree::Bytes(1),
         target: Target::Source(Arc::new(Demo::new(Timestamp(1_795_392_000_000), Arc::new(SystemClock)))),
         group_prefixes: vec![],
         known_group: None,
@@ -187,7 +187,7 @@ fn a_cache_that_cannot_be() {
     {
         let mut out = Vec::new();
         let mut lines = Lines { out: &mut out, ok: true, broken: None };
-        local::cache(&mut lines, &cache, min_free);
+        local::cache(&mut lines, &cache, MinFree::Bytes(min_free));
         assert!(!lines.ok);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("FAILED  cache") && text.contains(word), "{text}");

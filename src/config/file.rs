@@ -25,6 +25,8 @@ pub(crate) struct FileSettings {
     pub(crate) late_window: Option<String>,
     pub(crate) settle_after: Option<String>,
     pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) cache_size: Option<String>,
+    pub(crate) min_free: Option<String>,
     pub(crate) rate: Option<Rates>,
     pub(crate) foreground: Option<bool>,
     pub(crate) allow_other: Option<bool>,

@@ -4,6 +4,7 @@ use crate::fetch::Since;
 use crate::model::Timestamp;
 use crate::render::Format;
 use crate::source::Call;
+use crate::store::MinFree;
 use std::time::Duration;
 
 /// How folders and files are named.
@@ -108,6 +109,29 @@ pub(crate) fn rate(text: &str) -> Result<Rate, String> {
         return Err("N must lie between 0.01 and 10000 calls a second".to_owned());
     }
     Ok((call, number))
+}
+
+/// `--cache-size`, in bytes; a smaller one would hold no busy stream.
+pub(crate) fn cache_size(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 1 << 20;
+    match size(text)? {
+        bytes if bytes < LEAST => Err("must be 1MiB at least".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// `--min-free`.
+pub(crate) fn min_free(text: &str) -> Result<MinFree, String> {
+    let Some(share) = text.trim().strip_suffix('%') else { return size(text).map(MinFree::Bytes) };
+    match share.trim().parse() {
+        Ok(share) if (0.0..100.0).contains(&share) => Ok(MinFree::Percent(share)),
+        _ => Err("must lie between 0% and 99%".to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let parsed = text.trim().parse::<bytesize::ByteSize>();
+    parsed.map(|size| size.0).map_err(|_| "not a size such as 500MB or 10GiB".to_owned())
 }
 
 /// Permission bits in octal.

@@ -9,9 +9,6 @@ use crate::source::demo::Demo;
 use std::io;
 use std::sync::Arc;
 
-/// Free space below which a mount makes little sense, in bytes.
-const MIN_FREE: u64 = 64 << 20;
-
 /// Says step by step what would keep a mount from working. Whether nothing would.
 pub fn check_setup(config: &Config) -> Result<bool, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -28,7 +25,7 @@ pub fn check_setup(config: &Config) -> Result<bool, Failure> {
     let options = CheckOptions {
         allow_other: config.allow_other,
         cache_dir: config.cache_folder(region).map_err(Failure::new)?,
-        min_free: MIN_FREE,
+        min_free: config.limits.min_free,
         target,
         group_prefixes: config.selection.group_prefixes.clone(),
         known_group: config.known_group.clone(),

@@ -14,6 +14,7 @@ use crate::cli::Cli;
 use crate::clock::SystemClock;
 use crate::config::value::Names;
 use crate::config::{Config, Env};
+use crate::error::{Error, ErrorKind};
 use crate::fetch::{Fetch, FetchSettings};
 use crate::model::{Timestamp, printable};
 use crate::mount::Mount;
@@ -69,9 +70,8 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
                 stop.cancel();
             }
             notify::ready();
-            let fetch = running.fetch.clone();
-            runtime
-                .spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas: running.quotas, fetch }));
+            let (fetch, store, quotas) = (running.fetch.clone(), running.store.clone(), running.quotas);
+            runtime.spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas, fetch, store }));
             running.until_ended(runtime, &stop);
             told
         }
@@ -215,7 +215,13 @@ impl Parts<'_> {
         let store = Store::open(&cache_dir).map_err(|error| {
             Failure::new(format!("cache folder {}: {error}; give --cache-dir another folder", cache_dir.display()))
         })?;
+        store.set_limits(config.limits);
         let report = Arc::new(Report::default());
+        if let Some(why) = store.rebuilt() {
+            let what =
+                format!("the catalogue was damaged and is rebuilt from the cached files, under new inodes ({why})");
+            report.error(&Error::new(ErrorKind::IndexLost, cache_dir.to_string_lossy(), what));
+        }
         report.describe(MountFacts {
             pid: std::process::id(),
             since: Timestamp::from_system_time(SystemTime::now()),
@@ -317,6 +323,7 @@ struct Reloading {
     log: Log,
     quotas: Quotas,
     fetch: Arc<Fetch>,
+    store: Arc<Store>,
 }
 
 async fn reload_on_request(mut requests: tokio::sync::mpsc::Receiver<()>, mut state: Reloading) {
@@ -340,6 +347,9 @@ impl Reloading {
         new.keep_fixed(&self.config);
         if new.verbosity != self.config.verbosity {
             self.log.set_verbosity(new.verbosity);
+        }
+        if new.limits != self.config.limits {
+            self.store.set_limits(new.limits);
         }
         if new.fetches_differently(&self.config) {
             self.fetch.reconfigure(new.fetch_settings(self.quotas));

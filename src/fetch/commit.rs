@@ -52,7 +52,11 @@ pub(crate) async fn commit(home: &Arc<Streams>, batches: Vec<Batch>) -> Result<u
         return Ok(0);
     }
     let task = home.shared.tasks.spawn(step(home.clone(), batches));
-    task.await.unwrap_or(Err(Fault::Died))
+    let outcome = task.await.unwrap_or(Err(Fault::Died));
+    if let Err(Fault::Store(error)) = &outcome {
+        home.renew_if_lost(error).await;
+    }
+    outcome
 }
 
 async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<u64, Fault> {

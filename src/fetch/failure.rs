@@ -42,7 +42,9 @@ pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
 pub(crate) fn store_error(subject: &str, error: StoreError) -> Error {
     let kind = match error.kind {
         StoreErrorKind::NoSpace => ErrorKind::NoSpace,
-        StoreErrorKind::Damaged | StoreErrorKind::Refused => ErrorKind::Damaged,
+        StoreErrorKind::Damaged | StoreErrorKind::CatalogueLost | StoreErrorKind::Refused => ErrorKind::Damaged,
+        StoreErrorKind::TextLost(_) => ErrorKind::TextLost,
+        StoreErrorKind::IndexLost(_) => ErrorKind::IndexLost,
         StoreErrorKind::Missing => ErrorKind::NotFound,
     };
     Error::new(kind, subject, error.message)

@@ -13,6 +13,7 @@ mod folder;
 mod follow;
 mod lane;
 mod listing;
+mod mend;
 mod merge;
 mod poll;
 mod refresh;
@@ -227,6 +228,11 @@ impl Fetch {
     /// The live side of one stream. Shared while anybody holds it.
     pub fn stream(&self, id: StreamId) -> Result<Arc<Stream>, Error> {
         self.streams.stream(id)
+    }
+
+    /// A stream whose index is lost begins anew: a new row of the same name.
+    pub async fn renew(&self, id: StreamId) {
+        self.streams.renew(id).await;
     }
 
     /// Followed streams and transfers under way, for `.cwlogs/status`.

@@ -80,6 +80,7 @@ impl Streams {
             progress: watch::Sender::new(Progress { complete: row.extent.complete, ..Progress::default() }),
             downloads: Mutex::default(),
             suffixes: Mutex::default(),
+            mending: tokio::sync::Mutex::default(),
         });
         live.insert(id, Arc::downgrade(&stream));
         Ok(stream)
@@ -163,6 +164,8 @@ pub struct Stream {
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) downloads: Mutex<Downloads>,
     pub(crate) suffixes: Mutex<Vec<Weak<Suffix>>>,
+    /// Held while lost text is fetched again.
+    pub(crate) mending: tokio::sync::Mutex<()>,
 }
 
 impl Stream {

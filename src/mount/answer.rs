@@ -104,6 +104,8 @@ impl Answerer {
                 | ErrorKind::TimedOut
                 | ErrorKind::NoSpace
                 | ErrorKind::Damaged
+                | ErrorKind::TextLost
+                | ErrorKind::IndexLost
                 | ErrorKind::Invalid
                 | ErrorKind::Stopping
                 | ErrorKind::BadHandle => {

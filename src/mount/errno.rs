@@ -8,11 +8,11 @@ pub(super) fn errno(kind: ErrorKind) -> Errno {
     match kind {
         ErrorKind::NotFound => Errno::ENOENT,
         ErrorKind::Denied => Errno::EACCES,
-        ErrorKind::StaleSize => Errno::from_i32(libc::ESTALE),
+        ErrorKind::StaleSize | ErrorKind::IndexLost => Errno::from_i32(libc::ESTALE),
         ErrorKind::Unavailable => Errno::EAGAIN,
         ErrorKind::TimedOut => Errno::from_i32(libc::ETIMEDOUT),
         ErrorKind::NoSpace => Errno::ENOSPC,
-        ErrorKind::Damaged | ErrorKind::Stopping => Errno::EIO,
+        ErrorKind::Damaged | ErrorKind::TextLost | ErrorKind::Stopping => Errno::EIO,
         ErrorKind::Invalid => Errno::EINVAL,
         ErrorKind::ReadOnly => Errno::EROFS,
         ErrorKind::Unsupported => Errno::EOPNOTSUPP,

@@ -65,6 +65,10 @@ pub struct StatusFacts {
     pub now: Timestamp,
     /// Bytes that the cache takes on disk.
     pub cache_bytes: u64,
+    /// Bytes that it may grow to.
+    pub cache_limit: u64,
+    /// Streams whose text was taken away to make room, since the mount.
+    pub evicted: u64,
     /// Followed streams.
     pub followed: Vec<Followed>,
     /// Downloads under way.
@@ -101,7 +105,8 @@ impl Report {
             writeln!(out)?;
             writeln!(out, "cache folder  {}", printable(&mount.cache_dir.to_string_lossy()))?;
         }
-        writeln!(out, "cache         {}", ByteSize(facts.cache_bytes))?;
+        write!(out, "cache         {} of {}", ByteSize(facts.cache_bytes), ByteSize(facts.cache_limit))?;
+        writeln!(out, ", {} streams' text taken out to make room", facts.evicted)?;
 
         writeln!(out, "\nfollowed streams: {}", facts.followed.len())?;
         for followed in &facts.followed {
@@ -197,6 +202,8 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "mount": mount,
             "cacheBytes": facts.cache_bytes,
+            "cacheLimit": facts.cache_limit,
+            "evictedStreams": facts.evicted,
             "followed": followed.collect::<Vec<_>>(),
             "transfers": transfers.collect::<Vec<_>>(),
             "calls": calls.collect::<Vec<_>>(),
@@ -276,6 +283,8 @@ mod tests {
         let facts = StatusFacts {
             now: Timestamp(7_500_000),
             cache_bytes: 2048,
+            cache_limit: 1 << 20,
+            evicted: 3,
             followed: vec![Followed { group: "g\n".into(), stream: "s".into(), ..Followed::default() }],
             transfers: vec![Transfer { stream: "t".into(), bytes: 10, ..Transfer::default() }],
         };

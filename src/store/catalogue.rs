@@ -10,6 +10,7 @@ mod naming;
 mod rows;
 mod streams;
 mod tail;
+mod used;
 
 #[cfg(test)]
 pub(crate) mod crash;
@@ -18,23 +19,28 @@ mod tests;
 
 pub(crate) use rows::Place;
 pub(crate) use tail::Change;
+pub(crate) use used::{Adopted, Use};
 
 use super::disk::{Disk, RealDisk};
 use super::row::Vouch;
 use super::{StoreError, StoreErrorKind};
+use crate::model::Timestamp;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// The version of tables and rows; a catalogue of another one is set aside.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Memory for the database's pages, in bytes.
 const CACHE: usize = 32 << 20;
+/// Largest catalogue whose pages are proved at each start, in bytes; it takes a few milliseconds a MiB.
+const CHECKED: u64 = 16 << 20;
 /// The first id: smaller ones are left to those who number other things beside rows.
 const FIRST_ID: u64 = 16;
 /// How long a failed database may take to be let go by its last user before it counts as stuck.
@@ -57,6 +63,8 @@ const ORDER: TableDefinition<(u64, u64), u64> = TableDefinition::new("order");
 const COMPLETE: TableDefinition<(u64, u64), ()> = TableDefinition::new("complete");
 /// (stream, number) to events that aren't in the stream's files yet.
 const TAILS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("tails");
+/// Stream to (when it was last wanted, in ms since epoch; bytes of its text file), of those that have one.
+const USED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("used");
 
 /// Keys of [`COUNTERS`]; the second half is the parent of a sequence, else 0.
 const NEXT_ID: (u64, u64) = (0, 0);
@@ -66,6 +74,9 @@ const NEXT_SEQ: u64 = 3;
 
 /// How to open the database file, again after a failure.
 pub(crate) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// Who is told that the catalogue isn't what was written.
+pub(crate) type Lost = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What opening found.
 pub(crate) enum Opened {
@@ -78,10 +89,13 @@ pub(crate) enum Opened {
 /// The open catalogue.
 pub(crate) struct Catalogue {
     opener: Opener,
+    lost: Lost,
     /// Counts openings, so that of several users who meet the same failure one opens it again.
     db: RwLock<(u64, Option<Arc<Database>>)>,
     /// Chains of checks that no commit has written yet.
     vouches: Mutex<HashMap<u64, Vouch>>,
+    /// When streams were last wanted, where no commit has written it yet.
+    touched: Mutex<HashMap<u64, Timestamp>>,
 }
 
 /// The way to open the database file at `path`, after making it if it isn't there.
@@ -111,9 +125,40 @@ fn open_file(path: &Path, create: bool) -> Result<Database, DatabaseError> {
     Database::builder().set_cache_size(CACHE).create_with_backend(redb::backends::FileBackend::new(file)?)
 }
 
+/// Proves a catalogue's pages, if it is small enough for that at each start.
+///
+/// A commit that was cut off isn't damage: the database goes back to the one before by itself.
+pub(crate) fn check_file(path: &Path) -> Result<(), StoreError> {
+    let lost = |what: &str| StoreError::new(StoreErrorKind::CatalogueLost, format!("{}: {what}", path.display()));
+    let check = || {
+        let mut db = match open_file(path, false) {
+            Ok(db) => db,
+            // Not ours to judge: another version's is set aside.
+            Err(DatabaseError::UpgradeRequired(_)) => return Ok(()),
+            Err(e) => return Err(as_lost(e.into())),
+        };
+        let small = std::fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED);
+        if small && !db.check_integrity().map_err(|e| as_lost(e.into()))? {
+            return Err(lost("its pages aren't what was written"));
+        }
+        db.close().map_err(|e| as_lost(e.into()))
+    };
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err(lost("its pages aren't what was written")))
+}
+
+/// A file that the database can't make sense of.
+fn as_lost(error: StoreError) -> StoreError {
+    match error.kind {
+        StoreErrorKind::Damaged => StoreError { kind: StoreErrorKind::CatalogueLost, ..error },
+        _ => error,
+    }
+}
+
 impl Catalogue {
     /// Opens the catalogue, making its tables if it is new.
-    pub(crate) fn open(opener: Opener) -> Result<Opened, StoreError> {
+    ///
+    /// `lost` is told when a page or row turns out not to be what was written.
+    pub(crate) fn open(opener: Opener, lost: Lost) -> Result<Opened, StoreError> {
         let db = match opener() {
             Ok(db) => db,
             Err(DatabaseError::UpgradeRequired(version)) => {
@@ -136,9 +181,16 @@ impl Catalogue {
         }
         Ok(Opened::Ready(Catalogue {
             opener,
+            lost,
             db: RwLock::new((0, Some(Arc::new(db)))),
-            vouches: Mutex::new(HashMap::new()),
+            vouches: Mutex::default(),
+            touched: Mutex::default(),
         }))
+    }
+
+    /// Something that was read in the catalogue isn't what was written.
+    pub(crate) fn is_lost(&self, why: &str) {
+        (self.lost)(why);
     }
 
     /// The account that was claimed, after claiming it if none was.
@@ -162,13 +214,39 @@ impl Catalogue {
         self.read(|tx| Ok(tx.open_table(COUNTERS)?.get(BYTES)?.map_or(0, |v| v.value())))
     }
 
-    fn read<T>(&self, act: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let (_, db) = self.db()?;
-        act(&db.begin_read()?)
+    fn read<T>(&self, act: impl Fn(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.guarded(|| {
+            let (age, db) = self.db()?;
+            let look = |db: &Database| act(&db.begin_read()?);
+            match look(&db) {
+                // After a failed write the database answers nobody until it is opened again.
+                Err(StoreError { kind: StoreErrorKind::Damaged | StoreErrorKind::NoSpace, .. }) => {
+                    drop(db);
+                    self.reopen(age)?;
+                    look(&self.db()?.1)
+                }
+                done => done,
+            }
+        })
+    }
+
+    /// Runs `act` on a file that may hold anything: a page that isn't what was written may make the database panic.
+    fn guarded<T>(&self, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let result = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+            Err(StoreError::new(StoreErrorKind::CatalogueLost, "the catalogue: a page isn't what was written"))
+        });
+        if let Err(StoreError { kind: StoreErrorKind::CatalogueLost, message }) = &result {
+            (self.lost)(message);
+        }
+        result
     }
 
     /// Runs `act` and commits what it did, durably; nothing is kept if it fails.
     fn write<T>(&self, act: impl Fn(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.guarded(|| self.write_unguarded(act))
+    }
+
+    fn write_unguarded<T>(&self, act: impl Fn(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let (age, db) = self.db()?;
         let (mut age, mut db) = (age, db);
         let mut tx = match db.begin_write() {
@@ -249,6 +327,10 @@ impl Catalogue {
         Ok(())
     }
 
+    fn lock_touched(&self) -> MutexGuard<'_, HashMap<u64, Timestamp>> {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_vouches(&self) -> MutexGuard<'_, HashMap<u64, Vouch>> {
         self.vouches.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -266,6 +348,7 @@ fn make_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(ORDER)?;
     tx.open_table(COMPLETE)?;
     tx.open_table(TAILS)?;
+    tx.open_table(USED)?;
     tx.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
     tx.commit()?;
     Ok(())

@@ -5,7 +5,8 @@
 
 use super::disk::DiskFile;
 use super::index::{BLOCK_HEADER, BlockHead, Entry, FILE_HEADER_MAX, Identity};
-use super::live::{Live, Room, State, lock};
+use super::live::{Filed, Live, Room, lock};
+use super::trouble::is_missing;
 use super::{Counts, StoreError};
 use crate::model::{LogEvent, Span, StreamId, Timestamp};
 use std::path::PathBuf;
@@ -22,70 +23,119 @@ pub(crate) struct Directory {
 }
 
 #[derive(Clone, Copy)]
-struct Block {
-    head: BlockHead,
+pub(crate) struct Block {
+    pub(crate) head: BlockHead,
+    /// Its place in the index.
+    pub(crate) number: usize,
     /// Offset of the payload in the index file.
     payload: u64,
     first_event: u64,
     /// Offset of the first event's text.
-    text: u64,
+    pub(crate) text: u64,
+    /// Its text was found to be what was committed, since the store was opened or the text was last taken away.
+    proved: bool,
 }
 
 /// The index file of one stream, open for as long as one question takes.
-struct IndexFile {
+pub(crate) struct IndexFile {
+    id: StreamId,
     file: Arc<dyn DiskFile>,
     path: PathBuf,
 }
 
 impl IndexFile {
-    fn open(room: &Room, id: StreamId) -> Result<IndexFile, StoreError> {
+    pub(crate) fn open(room: &Room, id: StreamId) -> Result<IndexFile, StoreError> {
         let (_, path) = room.paths(id, "index");
-        let file = room.disk.open(&path, false).map_err(|e| StoreError::io("open", &path, &e))?;
-        Ok(IndexFile { file, path })
+        match room.disk.open(&path, false) {
+            Ok(file) => Ok(IndexFile { id, file, path }),
+            Err(e) if is_missing(&e) => Err(StoreError::index_lost(id, &path, "it isn't there")),
+            Err(e) => Err(StoreError::io("open", &path, &e)),
+        }
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|e| StoreError::io("read", &self.path, &e))?;
-        Ok(bytes)
+        match self.file.read_exact_at(&mut bytes, offset) {
+            Ok(()) => Ok(bytes),
+            Err(e) if is_missing(&e) => Err(self.lost("it is shorter than what was committed")),
+            Err(e) => Err(StoreError::io("read", &self.path, &e)),
+        }
     }
 
-    fn entries(&self, block: &Block) -> Result<Vec<Entry>, StoreError> {
+    pub(crate) fn entries(&self, block: &Block) -> Result<Vec<Entry>, StoreError> {
         let payload = self.read(block.payload, block.head.payload_len as usize)?;
-        block.head.entries(&payload).ok_or_else(|| StoreError::damaged(&self.path, "a block's checksum is wrong"))
+        block.head.entries(&payload).ok_or_else(|| self.lost("a block's checksum is wrong"))
+    }
+
+    fn lost(&self, what: &str) -> StoreError {
+        StoreError::index_lost(self.id, &self.path, what)
     }
 }
 
 impl Directory {
     /// Takes in the blocks up to what `state` says is committed.
-    fn extend(&mut self, index: &IndexFile, state: &State) -> Result<(), StoreError> {
+    fn extend(&mut self, index: &IndexFile, filed: &Filed) -> Result<(), StoreError> {
         if self.index == 0 {
-            let head = index.read(0, FILE_HEADER_MAX.min(state.place.index as usize))?;
-            let (identity, len) =
-                Identity::decode(&head).ok_or_else(|| StoreError::damaged(&index.path, "its header is unreadable"))?;
-            if !identity.agrees(&state.identity) {
-                return Err(StoreError::damaged(&index.path, "it belongs to another stream"));
+            let head = index.read(0, FILE_HEADER_MAX.min(filed.place.index as usize))?;
+            let (identity, len) = Identity::decode(&head).ok_or_else(|| index.lost("its header is unreadable"))?;
+            if !identity.agrees(&filed.identity) {
+                return Err(index.lost("it belongs to another stream"));
             }
             self.index = len as u64;
         }
-        while self.index < state.place.index {
+        while self.index < filed.place.index {
             let head = BlockHead::decode(&index.read(self.index, BLOCK_HEADER)?)
-                .ok_or_else(|| StoreError::damaged(&index.path, "a block's header is unreadable"))?;
+                .ok_or_else(|| index.lost("a block's header is unreadable"))?;
             let payload = self.index + BLOCK_HEADER as u64;
-            self.blocks.push(Block { head, payload, first_event: self.events, text: self.text });
+            self.blocks.push(Block {
+                head,
+                number: self.blocks.len(),
+                payload,
+                first_event: self.events,
+                text: self.text,
+                proved: false,
+            });
             self.index = payload + u64::from(head.payload_len);
             self.events += u64::from(head.events);
             self.text += head.text_len;
         }
-        if (self.index, self.events, self.text) == (state.place.index, state.place.events, state.place.text)
-            || self.index > state.place.index
+        if (self.index, self.events, self.text) == (filed.place.index, filed.place.events, filed.place.text)
+            || self.index > filed.place.index
         {
             Ok(())
         } else {
-            let damage = StoreError::damaged(&index.path, "it doesn't fit the committed lengths");
             *self = Directory::default();
-            Err(damage)
+            Err(index.lost("it doesn't fit the committed lengths"))
         }
+    }
+
+    /// Takes in the blocks that are committed, unless it has them.
+    pub(crate) fn bring_up_to(&mut self, room: &Room, id: StreamId, filed: &Filed) -> Result<(), StoreError> {
+        if self.index < filed.place.index { self.extend(&IndexFile::open(room, id)?, filed) } else { Ok(()) }
+    }
+
+    /// Blocks with text in `from..to` that nobody has proved yet, at most `max`.
+    pub(crate) fn unproved(&self, from: u64, to: u64, max: usize) -> Vec<Block> {
+        let first = self.blocks.partition_point(|b| b.text + b.head.text_len <= from);
+        let met = self.blocks[first..].iter().take_while(|b| b.text < to);
+        met.filter(|b| !b.proved).take(max).copied().collect()
+    }
+
+    /// Up to `max` blocks from number `first` on.
+    pub(crate) fn blocks_from(&self, first: usize, max: usize) -> Vec<Block> {
+        self.blocks.iter().skip(first).take(max).copied().collect()
+    }
+
+    /// The text of block `number` is what was committed.
+    pub(crate) fn is_proved(&mut self, number: usize) {
+        if let Some(block) = self.blocks.get_mut(number) {
+            block.proved = true;
+        }
+    }
+
+    /// The text was taken away.
+    pub(crate) fn nothing_is_proved(&mut self) {
+        self.blocks.iter_mut().for_each(|block| block.proved = false);
     }
 }
 
@@ -102,7 +152,7 @@ impl Live {
             let index = IndexFile::open(room, self.id)?;
             let blocks: Vec<Block> = {
                 let mut directory = lock(&self.directory);
-                directory.extend(&index, &state)?;
+                directory.extend(&index, &state.filed())?;
                 let committed = directory.blocks.partition_point(|b| b.first_event < state.place.events);
                 directory.blocks[..committed].iter().filter(|b| wanted(&b.head)).copied().collect()
             };
@@ -156,7 +206,7 @@ impl Live {
             let index = IndexFile::open(room, self.id)?;
             let block = {
                 let mut directory = lock(&self.directory);
-                directory.extend(&index, &state)?;
+                directory.extend(&index, &state.filed())?;
                 let after = directory.blocks.partition_point(|b| b.first_event <= first);
                 // The first block begins with event 0, so there is one at or before any event.
                 directory.blocks[after.saturating_sub(1)]

@@ -7,15 +7,18 @@
 use super::catalogue::{Catalogue, Place};
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
+use super::evict::Limits;
 use super::index::{Entry, Identity, decode_blocks, encode_blocks};
 use super::rendition::Rendition;
+use super::trouble::is_missing;
 use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 use tokio::sync::watch;
 
 // The unwraps below are of constants: the compiler proves them.
@@ -32,6 +35,11 @@ pub(crate) struct Room {
     pub(crate) catalogue: Catalogue,
     /// Streams whose files failed to sync: nothing is appended to them until the store is opened again.
     pub(crate) poisoned: Mutex<HashSet<StreamId>>,
+    pub(crate) limits: Mutex<Limits>,
+    /// When eviction last found nothing that it may take.
+    pub(crate) nothing_to_evict: Mutex<Option<Instant>>,
+    /// Streams whose text was taken away since the store was opened.
+    pub(crate) evicted: AtomicU64,
     /// Bytes in renditions.
     pub(crate) rendered: AtomicU64,
     /// Numbers rendition files.
@@ -53,6 +61,9 @@ impl Room {
             disk,
             catalogue,
             poisoned: Mutex::default(),
+            limits: Mutex::default(),
+            nothing_to_evict: Mutex::default(),
+            evicted: AtomicU64::new(0),
             rendered: AtomicU64::new(0),
             renditions: AtomicU64::new(0),
             streams: Mutex::default(),
@@ -66,6 +77,17 @@ impl Room {
         let dir = self.dir.join("streams").join(format!("{:02x}", id.0 & 0xff));
         let path = dir.join(format!("{}.{extension}", id.0));
         (dir, path)
+    }
+
+    /// Bytes that the cache takes on disk.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let catalogue = std::fs::metadata(self.dir.join("catalogue.redb")).map_or(0, |m| m.len());
+        self.catalogue.file_bytes().unwrap_or(0) + self.rendered.load(Ordering::Relaxed) + catalogue
+    }
+
+    /// The live side of a stream if anybody holds it.
+    pub(crate) fn live_now(&self, id: StreamId) -> Option<Arc<Live>> {
+        lock(&self.streams).get(&id).and_then(Weak::upgrade)
     }
 
     /// The live side of a stream, the same for everybody who holds it at the same time.
@@ -97,6 +119,10 @@ pub(crate) struct Live {
     state: Mutex<Option<State>>,
     /// Which blocks the index file has; locked while it is brought up to date, which only reads.
     pub(crate) directory: Mutex<Directory>,
+    /// The index was read once, and every checksum was right.
+    pub(crate) index_is_proved: AtomicBool,
+    /// Who may read the text at any moment.
+    pub(crate) readers: AtomicU64,
     /// Readable bytes; moves after the state.
     pub(crate) len: watch::Sender<u64>,
     pub(crate) renditions: Mutex<Vec<Weak<Rendition>>>,
@@ -159,6 +185,8 @@ impl Live {
             id,
             state: Mutex::new(None),
             directory: Mutex::default(),
+            index_is_proved: AtomicBool::new(false),
+            readers: AtomicU64::new(0),
             len: watch::Sender::new(0),
             renditions: Mutex::default(),
         }
@@ -193,6 +221,14 @@ impl Live {
     }
 
     fn load(&self, room: &Room) -> Result<State, StoreError> {
+        self.load_rows(room).inspect_err(|error| {
+            if error.kind == StoreErrorKind::CatalogueLost {
+                room.catalogue.is_lost(&error.message);
+            }
+        })
+    }
+
+    fn load_rows(&self, room: &Room) -> Result<State, StoreError> {
         let Some((record, rows)) = room.catalogue.stream_and_tail(self.id)? else {
             return Err(StoreError::new(
                 StoreErrorKind::Missing,
@@ -231,7 +267,7 @@ impl Live {
 
     fn tail_damaged(&self) -> StoreError {
         StoreError::new(
-            StoreErrorKind::Damaged,
+            StoreErrorKind::CatalogueLost,
             format!("the catalogue: live rows of stream {} are damaged", self.id.0),
         )
     }
@@ -252,12 +288,15 @@ impl Live {
         let in_file = self.with(room, |state| {
             let split = state.place.text.clamp(offset, end);
             state.copy_tail(split, &mut out[(split - offset) as usize..]);
-            if split > offset { Ok(Some((self.text(room, state)?, split))) } else { Ok(None) }
+            if split > offset { Ok(Some((self.text(room, state)?, split, state.filed()))) } else { Ok(None) }
         })?;
-        if let Some((file, split)) = in_file {
+        if let Some((file, split, filed)) = in_file {
+            self.prove(room, &filed, &*file, offset, split)?;
             let (_, path) = room.paths(self.id, "text");
-            file.read_exact_at(&mut out[..(split - offset) as usize], offset)
-                .map_err(|e| StoreError::io("read", &path, &e))?;
+            file.read_exact_at(&mut out[..(split - offset) as usize], offset).map_err(|e| match is_missing(&e) {
+                true => StoreError::text_lost(self.id, &path, "it is shorter than what was committed"),
+                false => StoreError::io("read", &path, &e),
+            })?;
         }
         Ok(out)
     }
@@ -268,16 +307,34 @@ impl Live {
             return Ok(Arc::clone(file));
         }
         let (_, path) = room.paths(self.id, "text");
-        let file = room.disk.open(&path, false).map_err(|e| StoreError::io("open", &path, &e))?;
-        if file.len().map_err(|e| StoreError::io("look at", &path, &e))? < state.place.text {
-            return Err(StoreError::damaged(&path, "it is shorter than what was committed"));
-        }
+        let file = room.disk.open(&path, false).map_err(|e| match is_missing(&e) {
+            true => StoreError::text_lost(self.id, &path, "it isn't there"),
+            false => StoreError::io("open", &path, &e),
+        })?;
         state.text = Some(Arc::clone(&file));
         Ok(file)
     }
+
+    /// The text file was taken away, or put there again: what was known of its bytes counts no more.
+    pub(crate) fn text_is_another(&self) {
+        if let Some(state) = &mut *lock(&self.state) {
+            state.text = None;
+        }
+        lock(&self.directory).nothing_is_proved();
+    }
+}
+
+/// What of a stream is in its files, and whose they are.
+pub(crate) struct Filed {
+    pub(crate) place: Place,
+    pub(crate) identity: Arc<Identity>,
 }
 
 impl State {
+    pub(crate) fn filed(&self) -> Filed {
+        Filed { place: self.place, identity: Arc::clone(&self.identity) }
+    }
+
     /// Fills `out` with live text from `offset` on; both ends are committed.
     fn copy_tail(&self, offset: u64, out: &mut [u8]) {
         let mut done = 0;

@@ -8,9 +8,13 @@ mod bytes;
 mod catalogue;
 mod directory;
 mod disk;
+mod evict;
 mod index;
 mod live;
+mod mend;
 pub mod names;
+mod prove;
+mod rebuild;
 mod rendition;
 pub mod row;
 mod trouble;
@@ -23,7 +27,9 @@ use crate::model::{GroupId, LogEvent, LogGroup, LogStream, Span, StreamId, Times
 use crate::render::Format;
 use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
+pub use evict::{Limits, MinFree};
 use live::{Live, Room};
+pub use mend::Mend;
 use rendition::Rendition;
 use row::{Extent, GroupRow, StreamRow, Vouch};
 use std::collections::HashMap;
@@ -41,6 +47,12 @@ pub enum StoreErrorKind {
     NoSpace,
     /// Bytes on disk are not what was written, or the disk fails.
     Damaged,
+    /// The catalogue isn't what was written: it is rebuilt from the files at the next start.
+    CatalogueLost,
+    /// Text of this stream isn't there (evicted) or isn't what was written; its index knows what belongs there, see [`Mend`].
+    TextLost(StreamId),
+    /// The index of this stream can't be read: nobody knows any more in which order its events were shown.
+    IndexLost(StreamId),
     /// Another daemon's, another account's or another version's folder.
     Refused,
     /// No such row.
@@ -99,6 +111,7 @@ pub struct Store {
     committer: Option<JoinHandle<()>>,
     /// When the chains of checks were last sent to disk without waiting for a commit.
     vouched: Mutex<Option<std::time::Instant>>,
+    rebuilt: Option<String>,
 }
 
 /// How long a chain of checks may be only in memory.
@@ -112,6 +125,7 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Arc<Store>, StoreError> {
         let path = dir.join("catalogue.redb");
         RealDisk.make_dir(dir).map_err(|e| StoreError::io("make", dir, &e))?;
+        let rebuilt = rebuild::if_needed(dir)?;
         let renditions = dir.join("renditions");
         match std::fs::remove_dir_all(&renditions) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -119,19 +133,24 @@ impl Store {
             }
             _ => {}
         }
-        Store::open_with(dir, Arc::new(RealDisk), || catalogue::file_opener(&path))
+        Store::open_with(dir, Arc::new(RealDisk), rebuilt, || catalogue::file_opener(&path))
     }
 
     fn open_with(
         dir: &Path,
         disk: Arc<dyn Disk>,
+        rebuilt: Option<String>,
         opener: impl Fn() -> Result<Opener, StoreError>,
     ) -> Result<Arc<Store>, StoreError> {
-        let catalogue = match Catalogue::open(opener()?)? {
+        let lost = || -> catalogue::Lost {
+            let (dir, noted) = (dir.to_owned(), std::sync::Once::new());
+            Box::new(move |why| noted.call_once(|| rebuild::note(&dir, why)))
+        };
+        let catalogue = match Catalogue::open(opener()?, lost())? {
             Opened::Ready(catalogue) => catalogue,
             Opened::Foreign(what) => {
                 set_aside(dir, &what)?;
-                match Catalogue::open(opener()?)? {
+                match Catalogue::open(opener()?, lost())? {
                     Opened::Ready(catalogue) => catalogue,
                     Opened::Foreign(what) => return Err(StoreError::new(StoreErrorKind::Refused, what)),
                 }
@@ -151,7 +170,18 @@ impl Store {
                 move || writer::run(&room, queue)
             })
             .map_err(|e| StoreError::io("start the committer of", dir, &e))?;
-        Ok(Arc::new(Store { room, requests: Some(requests), committer: Some(committer), vouched: Mutex::default() }))
+        Ok(Arc::new(Store {
+            room,
+            requests: Some(requests),
+            committer: Some(committer),
+            vouched: Mutex::default(),
+            rebuilt,
+        }))
+    }
+
+    /// Why the catalogue was rebuilt from the files when the store was opened, if it was.
+    pub fn rebuilt(&self) -> Option<&str> {
+        self.rebuilt.as_deref()
     }
 
     /// The account that this cache belongs to; remembers `account` the first time, refuses another one later.
@@ -286,13 +316,51 @@ impl Store {
             Format::Message => None,
             _ => Some(rendition::open(&self.room, &live, format)?),
         };
+        self.room.catalogue.touch(id);
+        live.readers.fetch_add(1, Ordering::SeqCst);
         Ok(Reader { room: Arc::clone(&self.room), live, rendition })
     }
 
     /// Bytes that the cache takes on disk.
     pub fn used_bytes(&self) -> u64 {
-        let catalogue = std::fs::metadata(self.room.dir.join("catalogue.redb")).map_or(0, |m| m.len());
-        self.room.catalogue.file_bytes().unwrap_or(0) + self.room.rendered.load(Ordering::Relaxed) + catalogue
+        self.room.used_bytes()
+    }
+
+    /// Sets how large the cache may grow; takes text away with the next commit if it is larger already.
+    pub fn set_limits(&self, limits: Limits) {
+        *live::lock(&self.room.limits) = limits;
+        *live::lock(&self.room.nothing_to_evict) = None;
+    }
+
+    /// How large the cache may grow.
+    pub fn limits(&self) -> Limits {
+        *live::lock(&self.room.limits)
+    }
+
+    /// Streams whose text was taken away since the store was opened.
+    pub fn evicted(&self) -> u64 {
+        self.room.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Takes text away if there is too much now.
+    pub async fn make_room(&self) -> Result<(), StoreError> {
+        self.ask(|reply| Request::MakeRoom { reply }).await
+    }
+
+    /// Ends a stream whose index is lost: it is gone, and found no longer; its name gets a new row with nothing in it. `None` if the
+    /// stream was gone already.
+    pub fn renew_stream(&self, id: StreamId) -> Result<Option<StreamId>, StoreError> {
+        let renewed = self.room.catalogue.renew_stream(id)?;
+        if renewed.is_some() {
+            for extension in ["text", "index"] {
+                let (_, path) = self.room.paths(id, extension);
+                self.room.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
+            }
+            if let Some(live) = self.room.live_now(id) {
+                live.text_is_another();
+            }
+        }
+        Ok(renewed)
     }
 
     /// The folder.
@@ -346,12 +414,30 @@ fn set_aside(dir: &Path, what: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Reads one stream in one format. Clones share everything.
-#[derive(Clone)]
+/// Reads one stream in one format; while it lives the stream's text isn't evicted.
 pub struct Reader {
     room: Arc<Room>,
     live: Arc<Live>,
     rendition: Option<Arc<Rendition>>,
+}
+
+impl Reader {
+    /// Bytes of the stream's index, if nobody has proved it since the stream was last wanted.
+    pub fn unproved_index(&self) -> Result<Option<u64>, StoreError> {
+        self.live.unproved_index(&self.room)
+    }
+
+    /// Reads the whole index and fails unless it is what was written: better at an open, which can begin anew, than at a read, which
+    /// can't.
+    pub fn prove_index(&self) -> Result<(), StoreError> {
+        self.live.prove_index(&self.room)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.live.readers.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Reader {

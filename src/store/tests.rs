@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
+mod damage;
+
 fn event(at: i64, message: impl Into<String>) -> LogEvent {
     LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(at + 10), message: message.into() }
 }
@@ -133,7 +135,8 @@ async fn a_rendition_is_in_step_when_the_text_moves() {
     let format = Format::parse("{log_group} {message}").unwrap();
     let mut events: Vec<_> = (0..2000).map(|n| event(n, format!("{n} {}", "w".repeat(400)))).collect();
     store.append(vec![append(id, events.clone())]).await.unwrap();
-    let (plain, shown) = (store.reader(id, &Format::Message).unwrap(), store.reader(id, &format).unwrap());
+    let plain = store.reader(id, &Format::Message).unwrap();
+    let shown = Arc::new(store.reader(id, &format).unwrap());
     assert_eq!(shown.len(), expected(&format, "a", &events).len() as u64);
     let mut watch = plain.subscribe();
     watch.mark_unchanged();
@@ -174,14 +177,18 @@ async fn bytes_beyond_the_committed_length_are_cut_and_short_files_told() {
         path
     };
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(10).unwrap();
+    let index = path.with_extension("index");
+    let blocks = std::fs::read(&index).unwrap();
+    std::fs::write(&index, &blocks[..blocks.len() - 1]).unwrap();
     let store = Store::open(dir.path()).unwrap();
     let other = stream(&store, "b");
     let (bad, good) =
         tokio::join!(store.append(vec![append(id, vec![big.clone()])]), store.append(vec![append(other, vec![big])]));
-    assert_eq!(bad.unwrap_err().kind, StoreErrorKind::Damaged);
+    assert_eq!(bad.unwrap_err().kind, StoreErrorKind::IndexLost(id));
     good.unwrap();
+    std::fs::write(&index, &blocks).unwrap();
     let reader = store.reader(id, &Format::Message).unwrap();
-    assert_eq!(reader.read_at(0, 100).unwrap_err().kind, StoreErrorKind::Damaged);
+    assert_eq!(reader.read_at(0, 100).unwrap_err().kind, StoreErrorKind::TextLost(id));
     let missing = store.append(vec![append(StreamId(999), vec![])]).await;
     assert_eq!(missing.unwrap_err().kind, StoreErrorKind::Missing);
 }
@@ -251,7 +258,9 @@ async fn concurrent_appends_keep_each_streams_order() {
 
 fn on(disk: &CrashDisk) -> Result<Arc<Store>, StoreError> {
     let dir = Path::new("/cache");
-    Store::open_with(dir, Arc::new(disk.clone()), || Ok(catalogue::crash::opener(disk, &dir.join("catalogue.redb"))))
+    Store::open_with(dir, Arc::new(disk.clone()), None, || {
+        Ok(catalogue::crash::opener(disk, &dir.join("catalogue.redb")))
+    })
 }
 
 #[tokio::test]

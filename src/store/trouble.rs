@@ -1,6 +1,7 @@
 //! Failures of the disk as [`StoreError`]s: a full disk is told apart from everything else.
 
 use super::{StoreError, StoreErrorKind};
+use crate::model::StreamId;
 use std::io;
 use std::path::Path;
 
@@ -19,6 +20,21 @@ impl StoreError {
     pub(crate) fn damaged(path: &Path, what: &str) -> StoreError {
         StoreError::new(StoreErrorKind::Damaged, format!("{} is damaged: {what}", path.display()))
     }
+
+    /// Text that isn't what its index says, or isn't there.
+    pub(crate) fn text_lost(id: StreamId, path: &Path, what: &str) -> StoreError {
+        StoreError::new(StoreErrorKind::TextLost(id), format!("{}: {what}", path.display()))
+    }
+
+    /// An index that can't be read.
+    pub(crate) fn index_lost(id: StreamId, path: &Path, what: &str) -> StoreError {
+        StoreError::new(StoreErrorKind::IndexLost(id), format!("{} is damaged: {what}", path.display()))
+    }
+}
+
+/// A file that isn't there, or ends too early.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
 
 /// A full disk or quota is something that a person can cure; the rest is damage.

@@ -7,9 +7,11 @@
 
 use super::catalogue::Change;
 use super::disk::DiskFile;
+use super::evict;
 use super::index::{Entry, encode_blocks};
 use super::live::{Live, Room, State, TailRow, lock};
 use super::rendition;
+use super::trouble::is_missing;
 use super::{Append, StoreError, StoreErrorKind};
 use crate::model::{LogEvent, StreamId};
 use crate::render::{Format, render};
@@ -34,6 +36,8 @@ const CHECKPOINT: usize = 128;
 pub(crate) enum Request {
     /// Append, and answer with the new lengths.
     Append { batch: Vec<Append>, reply: oneshot::Sender<Result<Vec<u64>, StoreError>> },
+    /// Take text away if there is too much.
+    MakeRoom { reply: oneshot::Sender<Result<(), StoreError>> },
     /// Move all live rows into files.
     Checkpoint { reply: oneshot::Sender<Result<(), StoreError>> },
 }
@@ -64,7 +68,15 @@ pub(crate) fn run(room: &Arc<Room>, mut requests: mpsc::Receiver<Request>) {
                         Err(_) => break,
                     }
                 }
-                commit_group(room, group);
+                if commit_group(room, group) {
+                    // What can't be taken away now is tried again with the next commit.
+                    if let Err(error) = evict::make_room(room) {
+                        tracing::warn!(%error, "the cache is too large and could not be made smaller");
+                    }
+                }
+            }
+            Request::MakeRoom { reply } => {
+                let _ = reply.send(evict::make_room(room));
             }
             Request::Checkpoint { reply } => {
                 let _ = reply.send(checkpoint(room));
@@ -80,8 +92,10 @@ fn size(batch: &[Append]) -> usize {
     batch.iter().flat_map(|a| &a.events).map(|e| e.message.len()).sum()
 }
 
-/// Commits what can be committed and answers everybody. A request that meets a damaged stream is refused alone.
-fn commit_group(room: &Arc<Room>, mut group: Vec<Waiting>) {
+/// Commits what can be committed and answers everybody; tells whether files grew. A request that meets a damaged stream is refused
+/// alone.
+fn commit_group(room: &Arc<Room>, mut group: Vec<Waiting>) -> bool {
+    let mut grown = false;
     while !group.is_empty() {
         let mut works = Works::default();
         let mut lengths = Vec::with_capacity(group.len());
@@ -107,11 +121,13 @@ fn commit_group(room: &Arc<Room>, mut group: Vec<Waiting>) {
             }
             continue;
         }
+        grown |= works.0.iter().any(|work| work.files.is_some());
         let outcome = works.commit(room);
         for (waiting, ends) in group.drain(..).zip(lengths) {
             let _ = waiting.reply.send(outcome.clone().map(|()| ends));
         }
     }
+    grown
 }
 
 /// Moves live rows into files, some streams a commit, for as long as a stop may take. What is left stays as it was: durable, in
@@ -204,7 +220,24 @@ impl Works {
     }
 
     fn prepare(&mut self, room: &Room) -> Result<(), (StreamId, StoreError)> {
+        self.has_room(room)?;
         self.0.iter_mut().try_for_each(|work| work.prepare(room).map_err(|error| (work.live.id, error)))
+    }
+
+    /// Refuses the first stream that would take room which has to stay free.
+    fn has_room(&self, room: &Room) -> Result<(), (StreamId, StoreError)> {
+        let Some(first) = self.0.iter().find(|work| work.to_files()).map(|work| work.live.id) else { return Ok(()) };
+        if evict::lacking(room) == 0 {
+            return Ok(());
+        }
+        evict::make_room(room).map_err(|error| (first, error))?;
+        match evict::lacking(room) {
+            0 => Ok(()),
+            lacking => {
+                let text = format!("{} has {lacking} bytes less free than --min-free keeps", room.dir.display());
+                Err((first, StoreError::new(StoreErrorKind::NoSpace, text)))
+            }
+        }
     }
 
     fn commit(mut self, room: &Arc<Room>) -> Result<(), StoreError> {
@@ -295,8 +328,8 @@ impl Work {
         if new {
             room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e))?;
         }
-        let files =
-            Files { text: open_cut(room, text, place.text, new)?, index: open_cut(room, index, place.index, new)? };
+        let index = self.open_index(room, index, place.index, new)?;
+        let files = Files { text: self.open_text(room, &dir, text, place.text)?, index };
         if new {
             let above = room.dir.join("streams");
             for dir in [dir.as_path(), above.as_path()] {
@@ -305,6 +338,32 @@ impl Work {
         }
         self.files = Some(files);
         Ok(())
+    }
+
+    /// The text file, cut. Where text was evicted or lost it is lengthened: those bytes prove nothing, and whoever reads them has them
+    /// fetched again.
+    fn open_text(&self, room: &Room, dir: &Path, path: PathBuf, committed: u64) -> Result<Opened, StoreError> {
+        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
+        let len = file.len().map_err(|e| StoreError::io("look at", &path, &e))?;
+        if len < committed {
+            file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e))?;
+            room.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
+            self.live.text_is_another();
+        }
+        cut(file, path, len, committed)
+    }
+
+    fn open_index(&self, room: &Room, path: PathBuf, committed: u64, new: bool) -> Result<Opened, StoreError> {
+        let short = |what| StoreError::index_lost(self.live.id, &path, what);
+        let file = room.disk.open(&path, new).map_err(|e| match is_missing(&e) {
+            true => short("it isn't there"),
+            false => StoreError::io("open", &path, &e),
+        })?;
+        let len = file.len().map_err(|e| StoreError::io("look at", &path, &e))?;
+        if len < committed {
+            return Err(short("it is shorter than what was committed"));
+        }
+        cut(file, path, len, committed)
     }
 
     /// Writes live rows and new events into the files, not yet synced.
@@ -328,7 +387,7 @@ impl Work {
         change.place.text += text;
         change.place.index += index;
         change.place.events += entries.len() as u64;
-        change.grown = text + index;
+        change.index_grown = index;
         change.moved = self.before.place.tail_first..self.before.place.tail_next;
         change.place.tail_first = self.before.place.tail_next;
         Ok(())
@@ -364,15 +423,9 @@ impl Opened {
     }
 }
 
-fn open_cut(room: &Room, path: PathBuf, committed: u64, new: bool) -> Result<Opened, StoreError> {
-    let failed = |what: &str, path: &Path, e: &std::io::Error| StoreError::io(what, path, e);
-    let file = room.disk.open(&path, new).map_err(|e| failed("open", &path, &e))?;
-    let len = file.len().map_err(|e| failed("look at", &path, &e))?;
-    if len < committed {
-        return Err(StoreError::damaged(&path, "it is shorter than what was committed"));
-    }
+fn cut(file: Arc<dyn DiskFile>, path: PathBuf, len: u64, committed: u64) -> Result<Opened, StoreError> {
     if len > committed {
-        file.truncate(committed).map_err(|e| failed("cut", &path, &e))?;
+        file.truncate(committed).map_err(|e| StoreError::io("cut", &path, &e))?;
     }
     Ok(Opened { file, path, committed })
 }

@@ -57,6 +57,8 @@ impl Tree {
         let mut facts = self.fetch.activity();
         facts.now = Timestamp::from_system_time(SystemTime::now());
         facts.cache_bytes = self.store.used_bytes();
+        facts.cache_limit = self.store.limits().size;
+        facts.evicted = self.store.evicted();
         facts
     }
 

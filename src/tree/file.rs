@@ -9,7 +9,7 @@ use super::inode::{Ino, Inodes};
 use super::kernel::{Kernel, Notice, Pages};
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Progress, Stream};
-use crate::store::{Reader, StoreError};
+use crate::store::{Reader, StoreError, StoreErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub(crate) const MARKER: u64 = 1;
 /// How long a wait may go without progress of this stream.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Bytes of an index that are read without leaving the thread that asks.
+const AT_ONCE: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 /// Bytes a notification may carry: the kernel takes at most 128 KiB a store.
 const CHUNK: u64 = 64 * 1024;
@@ -127,6 +129,22 @@ impl File {
         told.await
     }
 
+    /// Makes sure that the order of events is known before anybody is given a handle.
+    pub(crate) async fn prove_index(self: &Arc<Self>) -> Result<(), Error> {
+        let proved = match self.reader.unproved_index() {
+            Ok(None) => return Ok(()),
+            Ok(Some(bytes)) if bytes <= AT_ONCE => self.reader.prove_index(),
+            Ok(Some(_)) => {
+                let file = Arc::clone(self);
+                let proof = tokio::task::spawn_blocking(move || file.reader.prove_index());
+                // It reads and compares, and can't panic but by a defect.
+                proof.await.unwrap_or(Ok(()))
+            }
+            Err(error) => Err(error),
+        };
+        proved.map_err(|error| self.damaged(&error))
+    }
+
     /// Runs `work` until it ends or the stream makes no progress for [`PATIENCE`].
     pub(crate) async fn with_patience<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::pin!(work);
@@ -151,8 +169,20 @@ impl File {
         }
     }
 
+    /// Bytes that are there now; what was evicted or damaged is fetched again first.
+    pub(crate) async fn read(&self, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+        match self.reader.read_at(offset, size) {
+            Err(error) if matches!(error.kind, StoreErrorKind::TextLost(_)) => {
+                self.with_patience(self.stream.mend(offset, size as u64)).await?;
+                self.read_now(offset, size)
+            }
+            Err(error) if matches!(error.kind, StoreErrorKind::IndexLost(_)) => Err(self.stream.lost(error).await),
+            other => other.map_err(|e| self.damaged(&e)),
+        }
+    }
+
     /// Bytes that are there now.
-    pub(crate) fn read_now(&self, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+    fn read_now(&self, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
         self.reader.read_at(offset, size).map_err(|e| self.damaged(&e))
     }
 
@@ -186,7 +216,7 @@ impl File {
             }
         };
         self.with_patience(arrival).await?;
-        self.read_now(offset, size)
+        self.read(offset, size).await
     }
 
     /// Whether a streaming read at `offset` could be answered at once.

@@ -200,6 +200,17 @@ impl Tree {
         lock(&self.files).get(&ino).and_then(Weak::upgrade)
     }
 
+    /// As `file`; a format that has to be made from the text has evicted or damaged text fetched again first.
+    async fn whole_file(&self, id: StreamId, show: Show) -> Result<Arc<File>, Error> {
+        match self.file(id, show) {
+            Err(error) if error.kind() == ErrorKind::TextLost => {
+                self.fetch.stream(id)?.mend(0, u64::MAX).await?;
+                self.file(id, show)
+            }
+            other => other,
+        }
+    }
+
     /// The file of `ino`, opened if it isn't.
     fn file(&self, id: StreamId, show: Show) -> Result<Arc<File>, Error> {
         let ino = Node::Stream(id, show).ino();

@@ -31,7 +31,13 @@ impl Tree {
             return Err(read_only(&self.describe(ino)));
         }
         match self.node(ino)? {
-            Node::Stream(id, show) => self.open_stream(ino, id, show, caller).await,
+            Node::Stream(id, show) => match self.open_stream(ino, id, show, caller).await {
+                Err(error) if error.kind() == ErrorKind::IndexLost => {
+                    self.fetch.renew(id).await;
+                    Err(error)
+                }
+                opened => opened,
+            },
             Node::ControlFile(at) => {
                 let handle = self.handles.add(Handle::Control(self.control_text(at)));
                 Ok(Opened { handle, direct: true, unseekable: false })
@@ -43,7 +49,8 @@ impl Tree {
     }
 
     async fn open_stream(&self, ino: Ino, id: StreamId, show: Show, caller: &Caller<'_>) -> Result<Opened, Error> {
-        let file = self.file(id, show)?;
+        let file = self.whole_file(id, show).await?;
+        file.prove_index().await?;
         if self.processes.anybody_walks() && self.processes.opens(caller.process(), ino) {
             return Err(Error::new(
                 ErrorKind::StaleSize,
@@ -138,7 +145,7 @@ impl Tree {
             return Err(Error::new(ErrorKind::BadHandle, "", "no such file handle"));
         };
         match &*handle {
-            Handle::Buffered(buffered) => buffered.file.read_now(offset, size).map(Bytes::from),
+            Handle::Buffered(buffered) => buffered.file.read(offset, size).await.map(Bytes::from),
             Handle::Direct(direct) => read_direct(direct, offset, size).await,
             Handle::Suffix(suffix) => read_suffix(suffix, offset, size).await,
             Handle::Control(text) => {
@@ -158,7 +165,7 @@ impl Tree {
 async fn read_direct(direct: &Direct, offset: u64, size: usize) -> Result<Bytes, Error> {
     let file = &direct.file;
     let bytes = if file.has(offset) {
-        file.read_now(offset, size)?
+        file.read(offset, size).await?
     } else {
         let seen = lock(&direct.transfer).failures;
         let arrived = file.read_streaming(offset, size, seen).await;
@@ -182,7 +189,7 @@ async fn read_direct(direct: &Direct, offset: u64, size: usize) -> Result<Bytes,
         return Ok(Bytes::new());
     }
     file.wait_for_growth(offset, HOLD).await;
-    file.read_now(offset, size).map(Bytes::from)
+    file.read(offset, size).await.map(Bytes::from)
 }
 
 async fn read_suffix(handle: &SuffixHandle, offset: u64, size: usize) -> Result<Bytes, Error> {

@@ -60,7 +60,7 @@ impl Tree {
                 }
             }
         }
-        let file = self.file(id, show)?;
+        let file = self.whole_file(id, show).await?;
         file.make_ready().await?;
         self.processes.waited(caller.process());
         Ok(self.stream_attributes(&self.stream_row(id)?, show))

@@ -12,9 +12,9 @@ const MAY: &[(&str, &[&str])] = &[
     ("source", &[]),
     ("report", &["source"]),
     ("daemon", &["cli", "config", "mount", "tree", "fetch", "store", "source", "check"]),
-    ("check", &["source"]),
-    ("config", &["cli", "mount", "tree", "fetch", "source"]),
-    ("cli", &["config", "fetch"]),
+    ("check", &["source", "store"]),
+    ("config", &["cli", "mount", "tree", "fetch", "store", "source"]),
+    ("cli", &["config", "fetch", "store"]),
 ];
 const LEAVES: &[&str] = &["model", "error", "clock", "render", "report"];
 

@@ -2,7 +2,7 @@
 //!
 //! `world` is what each test stands in. `tools` compares 286 commands with plain files · `content` bytes against the oracle ·
 //! `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
-//! and names · `users` who mounts and who reads · `lifecycle` starting and ending · `moto` the main job on another server.
+//! and names · `damage` a cache that is too small, full or damaged · `users` who mounts and who reads · `lifecycle` starting and ending · `moto` the main job on another server.
 
 // clippy.toml allows it in tests, but clippy takes only the functions marked as tests for such, not what they share.
 #![allow(clippy::unwrap_used)]
@@ -11,6 +11,7 @@
 mod support;
 
 mod content;
+mod damage;
 mod folder;
 mod follow;
 mod lifecycle;

@@ -8,6 +8,7 @@ impl From<StorageError> for StoreError {
     fn from(error: StorageError) -> StoreError {
         let kind = match &error {
             StorageError::Io(io) => kind_of(io),
+            StorageError::Corrupted(_) => StoreErrorKind::CatalogueLost,
             _ => StoreErrorKind::Damaged,
         };
         StoreError::new(kind, format!("the catalogue: {error}"))

@@ -177,7 +177,7 @@ fn unseal(bytes: &[u8]) -> Option<Take<'_>> {
 }
 
 fn damaged(what: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Damaged, format!("the catalogue: a {what}'s row is damaged"))
+    StoreError::new(StoreErrorKind::CatalogueLost, format!("the catalogue: a {what}'s row is damaged"))
 }
 
 #[cfg(test)]
@@ -209,7 +209,7 @@ mod tests {
             prop_assert_eq!(&StreamRecord::decode(&bytes).unwrap(), &record);
             let at = at.index(bytes.len());
             bytes[at] ^= 0x10;
-            prop_assert_eq!(StreamRecord::decode(&bytes).unwrap_err().kind, StoreErrorKind::Damaged);
+            prop_assert_eq!(StreamRecord::decode(&bytes).unwrap_err().kind, StoreErrorKind::CatalogueLost);
         }
 
         #[test]

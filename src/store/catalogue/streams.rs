@@ -2,7 +2,10 @@
 
 use super::naming::{Named, by_name, by_slug, slug_for};
 use super::rows::{Place, StreamRecord};
-use super::{COMPLETE, COUNTERS, Catalogue, GROUPS, NAMES, NEXT_ID, NEXT_SEQ, ORDER, SLUGS, STREAMS, take_number};
+use super::{
+    BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NAMES, NEXT_ID, NEXT_SEQ, ORDER, SLUGS, STREAMS, TAILS, USED,
+    take_number,
+};
 use crate::model::{GroupId, LogStream, StreamId, Timestamp};
 use crate::store::names::hash64;
 use crate::store::row::{Extent, StreamRow};
@@ -160,6 +163,28 @@ impl Catalogue {
             }
         })
     }
+
+    /// Retires a stream and makes a new row of the same name and place, with nothing in it; `None` if it is gone already.
+    pub(crate) fn renew_stream(&self, id: StreamId) -> Result<Option<StreamId>, StoreError> {
+        let renewed = self.write(|tx| {
+            let mut tables = Tables::open(tx)?;
+            let Some(record) = get(&tables.streams, id.0)?.filter(|record| !record.row.gone) else { return Ok(None) };
+            let index = record.place.index;
+            let old = tables.retire(record)?;
+            let new = StreamRow { id: tables.next_id()?, extent: Extent::default(), gone: false, ..old };
+            tables.insert(&StreamRecord { row: new.clone(), place: Place::default() })?;
+            drop_tail(tx, id)?;
+            tables.drop_bytes(tx, id, index)?;
+            Ok(Some(new.id))
+        })?;
+        Ok(renewed)
+    }
+}
+
+/// Takes a stream's live rows away.
+fn drop_tail(tx: &WriteTransaction, id: StreamId) -> Result<(), StoreError> {
+    tx.open_table(TAILS)?.retain_in((id.0, 0)..=(id.0, u64::MAX), |_, _| false)?;
+    Ok(())
 }
 
 /// The tables that a stream's row stands in.
@@ -228,16 +253,30 @@ impl<'a> Tables<'a> {
                 place: Place::default(),
             },
         };
-        let StreamRow { id, seq, extent, .. } = record.row;
-        self.names.insert((group.0, hash64(&listed.name), id.0), ())?;
-        self.slugs.insert((group.0, record.row.slug.as_str()), id.0)?;
-        self.order.insert((group.0, seq), id.0)?;
+        self.insert(&record)?;
+        upserted.new.push(record.row.id);
+        upserted.rows.push(record.row);
+        Ok(())
+    }
+
+    /// Puts a row in all its places.
+    fn insert(&mut self, record: &StreamRecord) -> Result<(), StoreError> {
+        let StreamRow { id, group, seq, stream, slug, extent, .. } = &record.row;
+        self.names.insert((group.0, hash64(&stream.name), id.0), ())?;
+        self.slugs.insert((group.0, slug.as_str()), id.0)?;
+        self.order.insert((group.0, *seq), id.0)?;
         if extent.complete {
             self.complete.insert((group.0, id.0), ())?;
         }
         self.streams.insert(id.0, record.encode().as_slice())?;
-        upserted.new.push(id);
-        upserted.rows.push(record.row);
+        Ok(())
+    }
+
+    /// A stream's files are going to be removed.
+    fn drop_bytes(&mut self, tx: &WriteTransaction, id: StreamId, index: u64) -> Result<(), StoreError> {
+        let text = tx.open_table(USED)?.remove(id.0)?.map_or(0, |v| v.value().1);
+        let sum = self.counters.get(BYTES)?.map_or(0, |v| v.value());
+        self.counters.insert(BYTES, sum.saturating_sub(text + index))?;
         Ok(())
     }
 

@@ -3,10 +3,10 @@
 use super::groups::write_vouches;
 use super::rows::{Place, StreamRecord};
 use super::streams::get;
-use super::{BYTES, COMPLETE, COUNTERS, Catalogue, STREAMS, TAILS};
+use super::used::{note_text, write_touched};
+use super::{COMPLETE, COUNTERS, Catalogue, STREAMS, TAILS, USED};
 use crate::model::{StreamId, Timestamp};
 use crate::store::{StoreError, StoreErrorKind};
-use redb::ReadableTable;
 use std::ops::Range;
 
 /// What becomes of one stream with a commit.
@@ -22,8 +22,8 @@ pub(crate) struct Change {
     pub(crate) tail: Option<(u64, Vec<u8>)>,
     /// Live rows that are in the files now.
     pub(crate) moved: Range<u64>,
-    /// Bytes by which its files grow.
-    pub(crate) grown: u64,
+    /// Bytes by which its index grows; its text then is as long as `place` says.
+    pub(crate) index_grown: u64,
     pub(crate) complete: bool,
     pub(crate) settled_to: Option<Timestamp>,
     pub(crate) read_to: Option<Timestamp>,
@@ -40,6 +40,7 @@ impl Catalogue {
     /// Commits all changes, or none.
     pub(crate) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let vouches = self.pending_vouches();
+        let touched = std::mem::take(&mut *self.lock_touched());
         if changes.is_empty() && vouches.is_empty() {
             return Ok(());
         }
@@ -47,7 +48,8 @@ impl Catalogue {
             let mut streams = tx.open_table(STREAMS)?;
             let mut complete = tx.open_table(COMPLETE)?;
             let mut tails = tx.open_table(TAILS)?;
-            let mut grown = 0;
+            let mut used = tx.open_table(USED)?;
+            let mut counters = tx.open_table(COUNTERS)?;
             for change in changes {
                 let Some(mut record) = get(&streams, change.id)? else {
                     return Err(StoreError::new(
@@ -66,13 +68,12 @@ impl Catalogue {
                 if let Some((number, bytes)) = &change.tail {
                     tails.insert((change.id, *number), bytes.as_slice())?;
                 }
-                grown += change.grown;
+                if change.index_grown > 0 {
+                    note_text(&mut used, &mut counters, change.id, change.place.text, change.index_grown)?;
+                }
             }
-            if grown > 0 {
-                let mut counters = tx.open_table(COUNTERS)?;
-                let bytes = counters.get(BYTES)?.map_or(0, |v| v.value());
-                counters.insert(BYTES, bytes + grown)?;
-            }
+            drop((used, counters));
+            write_touched(tx, &touched)?;
             write_vouches(tx, &vouches)
         })?;
         self.vouches_written(&vouches);

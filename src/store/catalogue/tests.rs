@@ -16,7 +16,7 @@ impl Fixture {
     }
 
     fn open(&self) -> Catalogue {
-        match Catalogue::open(file_opener(&self.path).unwrap()).unwrap() {
+        match Catalogue::open(file_opener(&self.path).unwrap(), Box::new(|_| {})).unwrap() {
             Opened::Ready(catalogue) => catalogue,
             Opened::Foreign(what) => panic!("{what}"),
         }
@@ -220,7 +220,7 @@ fn a_catalogue_that_was_never_finished_is_made_anew() {
 fn a_second_opening_is_refused() {
     let fixture = Fixture::new();
     let _first = fixture.open();
-    let second = Catalogue::open(file_opener(&fixture.path).unwrap());
+    let second = Catalogue::open(file_opener(&fixture.path).unwrap(), Box::new(|_| {}));
     assert_eq!(second.err().unwrap().kind, StoreErrorKind::Refused);
 }
 
@@ -228,7 +228,9 @@ fn a_second_opening_is_refused() {
 fn a_full_disk_is_told_and_survived() {
     let disk = crate::store::disk::crash::CrashDisk::default();
     let path = PathBuf::from("/c/catalogue.redb");
-    let Opened::Ready(catalogue) = Catalogue::open(crash::opener(&disk, &path)).unwrap() else { panic!() };
+    let Opened::Ready(catalogue) = Catalogue::open(crash::opener(&disk, &path), Box::new(|_| {})).unwrap() else {
+        panic!()
+    };
     let g = catalogue.upsert_groups(&[group("/g", 1)]).unwrap()[0].id;
     disk.fill(true);
     let mut stored = 0;

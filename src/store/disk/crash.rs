@@ -130,6 +130,10 @@ impl Disk for CrashDisk {
         world.files.iter_mut().filter(|(p, _)| p.parent() == Some(path)).for_each(|(_, blob)| blob.name_durable = true);
         Ok(())
     }
+
+    fn space(&self, _: &Path) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 impl CrashFile {

@@ -1,0 +1,169 @@
+//! Text written again: a block that was evicted or damaged is filled from events that the service is asked for once more.
+//!
+//! The index knows each event's place, so they may come in any order; what is there already is kept. Nothing is synced: a crash
+//! leaves blocks that don't prove, and whoever reads them next mends them again.
+
+use super::directory::{Block, IndexFile};
+use super::disk::DiskFile;
+use super::index::Entry;
+use super::live::{Live, lock};
+use super::prove::{is_whole, spans, text_of};
+use super::{Store, StoreError, event_key};
+use crate::model::{LogEvent, Span, StreamId, Timestamp};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Blocks that are mended together: what is read again for them is one span of time.
+const BLOCKS: usize = 256;
+/// Bytes of text that are mended together, unless one block alone has more.
+const BYTES: u64 = 32 << 20;
+
+/// Blocks of one stream's text that wait for their events.
+pub struct Mend {
+    live: Arc<Live>,
+    /// The text wasn't taken away by eviction: the disk lost or changed it.
+    damaged: bool,
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    blocks: Vec<Torn>,
+    /// Where each missing event belongs; identical events have identical text, so one fills all places.
+    missing: HashMap<(Timestamp, u64), Vec<Hole>>,
+}
+
+/// A block that isn't what was committed.
+struct Torn {
+    block: Block,
+    text: Vec<u8>,
+    missing: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Hole {
+    /// In `blocks`.
+    block: usize,
+    /// Place and length in the block's text, its newline included.
+    at: usize,
+    len: usize,
+}
+
+impl Store {
+    /// What has to be read again so that the text from `offset` on is whole, as far as one step goes; `None` if there `size` bytes
+    /// are what was committed. May take as long as reading 32 MiB.
+    pub fn mend(&self, id: StreamId, offset: u64, size: u64) -> Result<Option<Mend>, StoreError> {
+        let live = self.room.live(id)?;
+        let filed = live.with(&self.room, |state| Ok(state.filed()))?;
+        let end = offset.saturating_add(size).min(filed.place.text);
+        if offset >= end || live.unproved(&self.room, &filed, offset, end, 1)?.is_empty() {
+            return Ok(None);
+        }
+        let (_, path) = self.room.paths(id, "text");
+        let (file, damaged) = self.open_again(&live, filed.place.text)?;
+        let index = IndexFile::open(&self.room, id)?;
+        let mut mend = Mend { live, damaged, file, path, blocks: Vec::new(), missing: HashMap::new() };
+        let mut bytes = 0;
+        // Past the bytes that are asked for: who reads a torn file reads on.
+        for block in mend.live.unproved(&self.room, &filed, offset, u64::MAX, 4 * BLOCKS)? {
+            bytes += block.head.text_len;
+            if mend.blocks.len() >= BLOCKS || (bytes > BYTES && !mend.blocks.is_empty()) {
+                break;
+            }
+            mend.add(block, &index.entries(&block)?)?;
+        }
+        Ok(Some(mend).filter(|mend| !mend.blocks.is_empty()))
+    }
+
+    /// The text file, made again if it isn't there, as long as what was committed: what was lost is zeros, and proves nothing.
+    /// Also whether it should have been there.
+    fn open_again(&self, live: &Live, committed: u64) -> Result<(Arc<dyn DiskFile>, bool), StoreError> {
+        let room = &self.room;
+        let (dir, path) = room.paths(live.id, "text");
+        room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e))?;
+        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
+        if file.len().map_err(|e| StoreError::io("look at", &path, &e))? >= committed {
+            return Ok((file, true));
+        }
+        file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e))?;
+        live.text_is_another();
+        let was_there = room.catalogue.text_is_back(live.id)?;
+        Ok((file, was_there))
+    }
+}
+
+impl Mend {
+    fn add(&mut self, block: Block, entries: &[Entry]) -> Result<(), StoreError> {
+        let text = text_of(&block, &*self.file).map_err(|e| StoreError::io("read", &self.path, &e))?;
+        let mut torn = Torn { block, text, missing: 0 };
+        for (entry, at) in spans(entries) {
+            if !is_whole(entry, &torn.text[at..]) {
+                let hole = Hole { block: self.blocks.len(), at, len: entry.text_len() as usize };
+                self.missing.entry((entry.timestamp, entry.hash)).or_default().push(hole);
+                torn.missing += 1;
+            }
+        }
+        if torn.missing == 0 {
+            lock(&self.live.directory).is_proved(block.number);
+        } else {
+            self.blocks.push(torn);
+        }
+        Ok(())
+    }
+
+    /// Whether the disk lost or changed the text, rather than eviction.
+    pub fn is_damage(&self) -> bool {
+        self.damaged
+    }
+
+    /// When the missing events are stamped; `None` if none is missing any more.
+    pub fn span(&self) -> Option<Span> {
+        let times = || self.missing.keys().map(|(timestamp, _)| *timestamp);
+        let (least, greatest) = (times().min()?, times().max()?);
+        Some(Span { start: least, end: Timestamp(greatest.0.saturating_add(1)) })
+    }
+
+    /// Events that are missing still.
+    pub fn missing(&self) -> usize {
+        self.blocks.iter().map(|torn| torn.missing).sum()
+    }
+
+    /// Puts events where they belong; those that belong nowhere are passed over.
+    pub fn take(&mut self, events: &[LogEvent]) -> Result<(), StoreError> {
+        for event in events {
+            for hole in self.missing.remove(&event_key(event)).unwrap_or_default() {
+                let torn = &mut self.blocks[hole.block];
+                let own = &mut torn.text[hole.at..hole.at + hole.len];
+                let (message, newline) = own.split_at_mut(event.message.len().min(hole.len));
+                message.copy_from_slice(&event.message.as_bytes()[..message.len()]);
+                newline.fill(b'\n');
+                torn.missing -= 1;
+                if torn.missing == 0 {
+                    self.file
+                        .write_all_at(&torn.text, torn.block.text)
+                        .map_err(|e| StoreError::io("write", &self.path, &e))?;
+                    lock(&self.live.directory).is_proved(torn.block.number);
+                    torn.text = Vec::new();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was found for blocks that stay incomplete, for the next attempt.
+    pub fn keep(&self) -> Result<(), StoreError> {
+        for torn in self.blocks.iter().filter(|torn| torn.missing > 0) {
+            self.file.write_all_at(&torn.text, torn.block.text).map_err(|e| StoreError::io("write", &self.path, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the blocks that this mends.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|torn| torn.block.head.text_len).sum()
+    }
+
+    /// Where the first block that isn't whole begins and ends in the text.
+    pub fn first_torn(&self) -> Option<(u64, u64)> {
+        let torn = self.blocks.iter().find(|torn| torn.missing > 0)?;
+        Some((torn.block.text, torn.block.text + torn.block.head.text_len))
+    }
+}

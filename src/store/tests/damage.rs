@@ -1,0 +1,278 @@
+//! Text taken away or damaged, indexes and catalogues lost: the right bytes again at their places, or a stream that begins anew; never a
+//! wrong byte.
+//!
+//! `CWLOGS_CORRUPTIONS` sets the number of random corruptions, `CWLOGS_SEED` the first one's seed.
+
+use super::*;
+use std::fs;
+
+const STREAMS: usize = 4;
+
+/// Several blocks a stream, late and identical events among them.
+fn history(stream: usize) -> Vec<LogEvent> {
+    (0..900_i64)
+        .map(|n| match n % 90 {
+            50 => event(n - 400, format!("stream {stream} late {n}")),
+            60..=62 => event(n - n % 90, "the same"),
+            _ => event(n, format!("stream {stream} event {n} {}", "x".repeat(n as usize % 150))),
+        })
+        .collect()
+}
+
+async fn filled(dir: &Path) -> Arc<Store> {
+    let store = Store::open(dir).unwrap();
+    for at in 0..STREAMS {
+        let id = stream(&store, &format!("s{at}"));
+        let events = history(at);
+        let whole = Append { complete: true, ..append(id, events[..700].to_vec()) };
+        store.append(vec![whole]).await.unwrap();
+        store.append(vec![append(id, events[700..].to_vec())]).await.unwrap();
+    }
+    store
+}
+
+/// What fetching does about lost text, with a service that has all events.
+fn mend(store: &Store, id: StreamId, events: &[LogEvent]) -> Result<(), StoreError> {
+    while let Some(mut mend) = store.mend(id, 0, u64::MAX)? {
+        let span = mend.span().unwrap();
+        let mut shown: Vec<LogEvent> = events.iter().filter(|e| span.contains(e.timestamp)).cloned().collect();
+        fastrand::Rng::with_seed(7).shuffle(&mut shown);
+        for page in shown.chunks(100) {
+            mend.take(page).unwrap();
+        }
+        assert_eq!((mend.missing(), mend.span()), (0, None), "the service shows all");
+    }
+    Ok(())
+}
+
+fn read(store: &Store, id: StreamId) -> Result<Vec<u8>, StoreError> {
+    store.reader(id, &Format::Message)?.read_at(0, usize::MAX)
+}
+
+#[tokio::test]
+async fn evicted_text_comes_back_to_its_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path()).await;
+    let ids: Vec<StreamId> = (0..STREAMS).map(|at| stream(&store, &format!("s{at}"))).collect();
+    let open = store.reader(ids[1], &Format::Message).unwrap();
+    // The catalogue alone is larger than that.
+    store.set_limits(Limits { size: 1, min_free: MinFree::Bytes(0) });
+    let before = store.used_bytes();
+    store.make_room().await.unwrap();
+    assert_eq!(store.evicted(), STREAMS as u64 - 1, "an open one stays");
+    assert!(store.used_bytes() < before);
+    store.set_limits(Limits::default());
+    for (at, id) in ids.iter().enumerate() {
+        let (_, path) = store.room.paths(*id, "text");
+        assert_eq!(path.exists(), at == 1);
+        let whole = expected(&Format::Message, &format!("s{at}"), &history(at));
+        assert_eq!(store.stream(*id).unwrap().unwrap().extent.text_len, whole.len() as u64);
+        if at != 1 {
+            assert_eq!(read(&store, *id).unwrap_err().kind, StoreErrorKind::TextLost(*id));
+            // It grows all the same, and what is new needs no mending.
+            let more = event(5_000, "y".repeat(70_000));
+            store.append(vec![append(*id, vec![more.clone()])]).await.unwrap();
+            let reader = store.reader(*id, &Format::Message).unwrap();
+            assert!(reader.read_at(whole.len() as u64 + 60_000, 5).unwrap() == b"yyyyy");
+            mend(&store, *id, &history(at)).unwrap();
+            let whole = expected(&Format::Message, &format!("s{at}"), &[history(at), vec![more]].concat());
+            assert!(read(&store, *id).unwrap() == whole);
+        }
+    }
+    assert_eq!(open.read_at(0, usize::MAX).unwrap(), expected(&Format::Message, "s1", &history(1)));
+    assert!(store.used_bytes() >= before, "what came back counts again");
+}
+
+#[tokio::test]
+async fn what_the_service_has_no_more_is_told_and_the_rest_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path()).await;
+    let id = stream(&store, "s0");
+    store.set_limits(Limits { size: 1, min_free: MinFree::Bytes(0) });
+    store.make_room().await.unwrap();
+    let events = history(0);
+    let gone = events[10].clone();
+    let mut mending = store.mend(id, 0, 1).unwrap().unwrap();
+    mending.take(&events.iter().filter(|e| **e != gone).cloned().collect::<Vec<_>>()).unwrap();
+    assert_eq!(mending.missing(), 1);
+    let (from, to) = mending.first_torn().unwrap();
+    assert_eq!(from, 0);
+    mending.keep().unwrap();
+    drop(mending);
+    let reader = store.reader(id, &Format::Message).unwrap();
+    assert_eq!(reader.read_at(0, 10).unwrap_err().kind, StoreErrorKind::TextLost(id));
+    let whole = expected(&Format::Message, "s0", &events);
+    assert!(reader.read_at(to, usize::MAX).unwrap() == whole[to as usize..]);
+    let mut mending = store.mend(id, 0, 1).unwrap().unwrap();
+    assert_eq!(mending.missing(), 1, "what was found was kept");
+    mending.take(&[gone]).unwrap();
+    assert!(reader.read_at(0, usize::MAX).unwrap() == whole);
+}
+
+#[tokio::test]
+async fn the_least_recently_used_goes_first_and_what_retention_takes_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path()).await;
+    let mut listed = store.group(group(&store)).unwrap().unwrap().group;
+    // All events are of 1970: past any retention.
+    listed.retention_days = Some(1);
+    let ids: Vec<StreamId> = (0..STREAMS).map(|at| stream(&store, &format!("s{at}"))).collect();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    for at in [2, 0, 3] {
+        drop(store.reader(ids[at], &Format::Message).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let order = |store: &Store| store.room.catalogue.uses().unwrap().iter().map(|u| u.id).collect::<Vec<_>>();
+    assert_eq!(order(&store), [ids[1], ids[2], ids[0], ids[3]]);
+    assert!(store.room.catalogue.uses().unwrap().iter().all(|u| !u.at_risk));
+    store.upsert_groups(&[listed]).unwrap();
+    assert!(store.room.catalogue.uses().unwrap().iter().all(|u| u.at_risk));
+    store.append(vec![append(ids[1], vec![event(6_000, "z".repeat(70_000))])]).await.unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(order(&store), [ids[2], ids[0], ids[3], ids[1]], "over a restart too");
+}
+
+/// One random thing that happens to the folder of a closed store; tells what.
+fn corrupt(dir: &Path, rng: &mut fastrand::Rng) -> String {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in fs::read_dir(dir.join("streams")).unwrap() {
+        files.extend(fs::read_dir(folder.unwrap().path()).unwrap().map(|f| f.unwrap().path()));
+    }
+    files.sort();
+    let catalogue = dir.join("catalogue.redb");
+    let one = if rng.u8(0..4) == 0 { catalogue } else { rng.choice(&files).unwrap().clone() };
+    let bytes = fs::read(&one).unwrap();
+    let what = match rng.u8(0..8) {
+        0 => {
+            fs::remove_file(&one).unwrap();
+            "removed".to_owned()
+        }
+        1 => {
+            let len = rng.usize(0..bytes.len());
+            fs::write(&one, &bytes[..len]).unwrap();
+            format!("cut to {len} of {}", bytes.len())
+        }
+        2 if !one.ends_with("catalogue.redb") => {
+            let kind = one.extension().unwrap();
+            let others: Vec<_> = files.iter().filter(|f| f.extension() == Some(kind) && **f != one).collect();
+            let other = rng.choice(others).unwrap();
+            let theirs = fs::read(other).unwrap();
+            fs::write(&one, theirs).unwrap();
+            fs::write(other, &bytes).unwrap();
+            format!("swapped with {}", other.display())
+        }
+        flips => {
+            let mut bytes = bytes;
+            let mut at = 0;
+            for _ in 0..1 + flips % 3 {
+                at = rng.usize(0..bytes.len());
+                bytes[at] ^= 1 << rng.u8(0..8);
+            }
+            fs::write(&one, &bytes).unwrap();
+            format!("flipped at {at} of {}", bytes.len())
+        }
+    };
+    format!("{} {what}", one.display())
+}
+
+#[derive(Debug, Default)]
+struct Outcomes {
+    untouched: u32,
+    mended: u32,
+    anew: u32,
+    rebuilt: u32,
+}
+
+/// Opens a store after a corruption and reads everything, mending as fetching does.
+fn survive(dir: &Path, what: &str, outcomes: &mut Outcomes) {
+    let store = Store::open(dir).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let rebuilt = store.rebuilt().is_some();
+    let (mut mended, mut anew) = (false, false);
+    for at in 0..STREAMS {
+        let events = history(at);
+        let whole = expected(&Format::Message, &format!("s{at}"), &events);
+        let mut id = stream(&store, &format!("s{at}"));
+        for attempt in 0.. {
+            assert!(attempt < 4, "{what}: stream {at} never ends");
+            match read(&store, id) {
+                Ok(text) => {
+                    let extent = store.stream(id).unwrap().unwrap().extent;
+                    let lost = rebuilt || attempt > 0 || extent.events == 0;
+                    assert!(whole.starts_with(&text), "{what}: stream {at} has wrong bytes");
+                    assert!(lost || text.len() == whole.len(), "{what}: stream {at} lost text and doesn't know");
+                    anew |= text.is_empty();
+                    break;
+                }
+                Err(StoreError { kind: StoreErrorKind::TextLost(_), .. }) => {
+                    mended = true;
+                    match mend(&store, id, &events) {
+                        Ok(()) => {}
+                        Err(StoreError { kind: StoreErrorKind::IndexLost(_), .. }) => {
+                            id = store.renew_stream(id).unwrap().unwrap();
+                        }
+                        Err(other) => panic!("{what}: {other}"),
+                    }
+                }
+                Err(StoreError { kind: StoreErrorKind::IndexLost(_), .. }) => {
+                    let new = store.renew_stream(id).unwrap().unwrap();
+                    assert_ne!(new, id, "a new generation has a new inode");
+                    id = new;
+                }
+                Err(other) => panic!("{what}: stream {at}: {other}"),
+            }
+        }
+    }
+    match (rebuilt, anew, mended) {
+        (true, _, _) => outcomes.rebuilt += 1,
+        (_, true, _) => outcomes.anew += 1,
+        (_, _, true) => outcomes.mended += 1,
+        _ => outcomes.untouched += 1,
+    }
+}
+
+#[test]
+fn a_corrupted_folder_never_shows_a_wrong_byte() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let template = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let store = filled(template.path()).await;
+        store.close().await.unwrap();
+    });
+    let first = number("CWLOGS_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let mut outcomes = Outcomes::default();
+    // What the database says when it meets nonsense is expected here, and long.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let survived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for seed in (0..number("CWLOGS_CORRUPTIONS").unwrap_or(60)).map(|n| first.wrapping_add(n)) {
+            let dir = tempfile::tempdir().unwrap();
+            copy(template.path(), dir.path());
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let what = format!("seed {seed}: {}", corrupt(dir.path(), &mut rng));
+            survive(dir.path(), &what, &mut outcomes);
+            // The next start has nothing left to find out.
+            let again = Store::open(dir.path()).unwrap_or_else(|error| panic!("{what}: again: {error}"));
+            assert!(again.rebuilt().is_none(), "{what}: rebuilt twice");
+        }
+    }));
+    std::panic::set_hook(hook);
+    println!("corruptions: {outcomes:?}");
+    if let Err(panic) = survived {
+        let what = panic.downcast_ref::<String>().cloned();
+        panic!("first seed {first}: {}", what.unwrap_or_else(|| "an assertion failed".to_owned()));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
