@@ -10,6 +10,7 @@ mod directory;
 mod disk;
 mod evict;
 mod index;
+mod killpoint;
 mod live;
 mod mend;
 pub mod names;

@@ -9,6 +9,7 @@ use super::catalogue::Change;
 use super::disk::DiskFile;
 use super::evict;
 use super::index::{Entry, encode_blocks};
+use super::killpoint::{Point, reach};
 use super::live::{Live, Room, State, TailRow, lock};
 use super::rendition;
 use super::trouble::is_missing;
@@ -153,7 +154,9 @@ fn checkpoint(room: &Arc<Room>) -> Result<(), StoreError> {
                 first = first.and(Err(error));
             }
         }
+        reach(Point::Checkpoint);
         works.commit(room)?;
+        reach(Point::Checkpointed);
     }
     room.catalogue.flush_vouches()?;
     first
@@ -247,11 +250,13 @@ impl Works {
         }
         let rows: Vec<Option<TailRow>> = self.0.iter_mut().map(Work::plan).collect();
         let changes: Vec<Change> = self.0.iter_mut().map(|work| std::mem::take(&mut work.change)).collect();
+        reach(Point::BeforeCatalogue);
         if let Err(error) = room.catalogue.commit(&changes) {
             // Kept or not: only the catalogue can tell, when it is asked again.
             self.0.iter().for_each(|work| work.live.forget());
             return Err(error);
         }
+        reach(Point::BeforeShown);
         for ((work, change), row) in self.0.iter().zip(&changes).zip(rows) {
             work.live.with(room, |state| {
                 state.place = change.place;
@@ -273,7 +278,7 @@ impl Works {
         self.0.iter_mut().try_for_each(Work::write)?;
         for work in &self.0 {
             let Some(files) = &work.files else { continue };
-            for opened in [&files.text, &files.index] {
+            for (opened, point) in [(&files.text, Point::TextSynced), (&files.index, Point::IndexSynced)] {
                 if let Err(e) = opened.file.sync() {
                     let error = StoreError::io("sync", &opened.path, &e);
                     // A full disk lost nothing that was committed; any other failure may have.
@@ -282,6 +287,7 @@ impl Works {
                     }
                     return Err(error);
                 }
+                reach(point);
             }
         }
         Ok(())
@@ -381,7 +387,9 @@ impl Work {
         let mut index = if files.index.committed == 0 { self.before.identity.encode() } else { Vec::new() };
         encode_blocks(&entries, &mut index);
         files.text.append(new)?;
+        reach(Point::TextWritten);
         files.index.append(&index)?;
+        reach(Point::IndexWritten);
         let (text, index) = (new.len() as u64, index.len() as u64);
         let change = &mut self.change;
         change.place.text += text;

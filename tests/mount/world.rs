@@ -188,6 +188,11 @@ impl Mounted {
         unsafe { libc::kill(self.pid(), signal) };
     }
 
+    /// Whether the daemon has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.daemon.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the daemon's end; its exit status and its log.
     pub(crate) fn wait(mut self) -> (std::process::ExitStatus, String) {
         let started = Instant::now();
