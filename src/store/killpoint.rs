@@ -1,5 +1,6 @@
-//! Where a debug build can be made to die: tests of the real daemon must hit the instants inside a commit, which last microseconds and
-//! which a signal from outside meets by luck only. SIGKILL, so that nothing is flushed or unwound. Compiled out of release builds.
+//! Where a debug build can be made to die: tests of the real daemon must hit the instants inside a commit, which last
+//! microseconds and which a signal from outside meets by luck only. SIGKILL, so that nothing is flushed or unwound.
+//! Compiled out of release builds.
 
 /// An instant of a commit, in the order in which one passes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,8 @@ pub(crate) enum Point {
     Checkpointed,
 }
 
-/// Dies here if `CWLOGS_KILL_AT` is this point's name and, behind a colon, how many times it may still be passed before (0 unless given).
+/// Dies here if `CWLOGS_KILL_AT` is this point's name and, behind a colon, how many times it is passed before (0 unless
+/// given).
 #[cfg(debug_assertions)]
 pub(crate) fn reach(point: Point) {
     use std::sync::OnceLock;

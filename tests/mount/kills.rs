@@ -1,8 +1,10 @@
-//! The daemon is killed, again and again, while writers write and readers read: what was shown stays, and nothing is lost or doubled.
+//! The daemon is killed, again and again, while writers write and readers read: what was shown stays, and nothing is
+//! lost or doubled.
 //!
-//! Every second round ends at a random moment, by SIGKILL from outside; the others at an instant inside a commit that the daemon, a debug
-//! build, is told to die at (see `src/store/killpoint.rs`). Followers keep for each file its inode and every byte that they were ever shown; each new
-//! daemon's file must begin with those. `CWLOGS_KILLS` is the number of rounds, `CWLOGS_SEED` repeats a run's choices.
+//! Every second round ends at a random moment, by SIGKILL from outside; the others at an instant inside a commit that
+//! the daemon, a debug build, is told to die at (see `src/store/killpoint.rs`). Followers keep for each file its inode
+//! and every byte that they were ever shown; each new daemon's file must begin with those. `CWLOGS_KILLS` is the number
+//! of rounds, `CWLOGS_SEED` repeats a run's choices.
 
 use crate::content::RATES;
 use crate::support::fake_cloudwatch::Synth;
@@ -23,7 +25,8 @@ const POINTS: [&str; 6] =
     ["TextWritten", "IndexWritten", "TextSynced", "IndexSynced", "BeforeCatalogue", "BeforeShown"];
 /// Instants of the commits that a clean stop makes.
 const AT_STOP: [&str; 2] = ["Checkpoint", "Checkpointed"];
-/// Written streams: (name, ms between puts, events a put, bytes an event). The first two fill files, the others live rows.
+/// Written streams: (name, ms between puts, events a put, bytes an event). The first two fill files, the others live
+/// rows.
 const WRITTEN: [(&str, u64, usize, usize); 6] = [
     ("app/heavy", 400, 35, 2_000),
     ("web/heavy", 600, 200, 500),
@@ -378,9 +381,8 @@ fn kills_take_nothing_back_and_lose_and_double_nothing() {
     let inside: usize = POINTS.iter().chain(&AT_STOP).filter_map(|point| deaths.get(*point)).sum();
     let compared: usize = files.iter().map(|file| lock(&file.shown).compared).sum();
     let count = files.len();
-    eprintln!(
-        "{rounds} rounds, {inside} inside a commit: {deaths:?}; {count} files with {events} events, compared {compared} times"
-    );
+    eprintln!("{rounds} rounds, {inside} inside a commit: {deaths:?}");
+    eprintln!("{count} files with {events} events, compared {compared} times");
     // Only a debug build knows the points.
     assert!(inside > 0 || rounds < 2 || std::env::var_os("CWLOGS_TEST_BINARY").is_some());
 }
