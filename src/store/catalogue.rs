@@ -259,12 +259,23 @@ impl Catalogue {
             }
         };
         tx.set_quick_repair(true);
-        let value = act(&tx)?;
-        let number = {
+        let acted = act(&tx).and_then(|value| {
             let mut counters = tx.open_table(COUNTERS)?;
             let number = counters.get(COMMITS)?.map_or(0, |v| v.value()) + 1;
             counters.insert(COMMITS, number)?;
-            number
+            Ok((value, number))
+        });
+        let (value, number) = match acted {
+            Ok(acted) => acted,
+            Err(failure) => {
+                drop(tx);
+                drop(db);
+                // After a failure of the disk the database refuses reads too.
+                if matches!(failure.kind, StoreErrorKind::NoSpace | StoreErrorKind::Damaged) {
+                    let _ = self.reopen(age);
+                }
+                return Err(failure);
+            }
         };
         let Err(failure) = tx.commit() else { return Ok(value) };
         drop(db);
