@@ -82,18 +82,20 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
     let now = home.shared.clock.now();
     let settings = home.shared.settings.borrow().clone();
     let members = load(&home, &group).await?;
-    let (chain, past, from_edges, late, too_large) = {
+    let waiting: HashSet<StreamId> = wanted.iter().copied().filter(|id| members.extents.contains_key(id)).collect();
+    let (chain, past, from_edges, late, too_large, unread) = {
         let state = lock(&group.checks.state);
-        (state.chain, state.whole.clone().map(|w| w.1), state.from_edges, state.late, state.too_large)
+        let unread = waiting.iter().any(|id| !state.was_read_within(*id, EDGES_INTERVAL));
+        (state.chain, state.whole.clone().map(|w| w.1), state.from_edges, state.late, state.too_large, unread)
     };
     let edges = members.edges(chain, settings.settle_after);
-    let waiting: HashSet<StreamId> = wanted.iter().copied().filter(|id| members.extents.contains_key(id)).collect();
     // Their rows are gone or not complete: no check says anything about them, and nobody must wait for one.
     lock(&group.checks.state).note_reads(wanted.difference(&waiting).copied(), began);
 
     // Where one page holds all that isn't settled, looking at all of it costs nothing more.
     let small = past.as_ref().is_some_and(|past| !past.large);
-    let due = small || from_edges.is_none_or(|at| at.elapsed() >= EDGES_INTERVAL);
+    let is_large = too_large.is_some_and(|(_, until)| Instant::now() < until);
+    let due = small || from_edges.is_none_or(|at| at.elapsed() >= EDGES_INTERVAL) || (is_large && unread);
     let depths: &[Depth] = match late {
         _ if due => &[Depth::Edges, Depth::Late, Depth::Near],
         Some(at) if at.elapsed() >= LATE_INTERVAL => &[Depth::Late, Depth::Near],
@@ -106,6 +108,11 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
             return Ok(());
         };
         let hopeless = too_large.is_some_and(|(from, until)| plan.from <= from && Instant::now() < until);
+        // What isn't settled is looked at again however large the group is: a read of the late window doesn't stand for that.
+        let by_itself = *depth == Depth::Edges && unread;
+        if hopeless && by_itself {
+            break;
+        }
         if hopeless || tried == Some(plan.from) {
             continue;
         }
@@ -121,6 +128,9 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
         }
         lock(&group.checks.state).too_large = Some((plan.from, Instant::now() + TOO_LARGE));
         busy = swept.seen;
+        if by_itself {
+            break;
+        }
     }
     if due {
         lock(&group.checks.state).from_edges = Some(began);

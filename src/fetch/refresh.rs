@@ -78,6 +78,11 @@ impl State {
             || self.whole.as_ref().is_some_and(|(began, past)| *began >= not_before && past.covered.contains(&id))
     }
 
+    /// Whether a request of its own read a stream from its settled edge on, lately.
+    pub(crate) fn was_read_within(&self, id: StreamId, time: Duration) -> bool {
+        self.reads.get(&id).is_some_and(|(began, _)| began.elapsed() < time)
+    }
+
     /// Whose streams the next check is for.
     fn wanted(&self) -> HashSet<StreamId> {
         self.waiting.values().filter(|w| !self.vouched(w.stream, w.not_before)).map(|w| w.stream).collect()
