@@ -146,6 +146,10 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     last.beat = true;
     refresh::was_read(&stream, began);
     commit(&stream.home, vec![last]).await?;
+    // A listing may have replaced it meanwhile: then nothing was kept, and nobody would hear of an end.
+    if stream.row()?.gone {
+        return Err(stream.not_found().into());
+    }
     Ok(Drained::All(events))
 }
 
