@@ -21,7 +21,7 @@ pub(crate) type Appender = Arc<tokio::sync::Mutex<()>>;
 pub(crate) struct Seal {
     /// It read from here on; not after the stream's settled edge.
     pub(crate) from: Timestamp,
-    /// When it began; of a read in parts, when the first part began.
+    /// When it began. What an earlier part of it read must have been settled by then, or have been read again.
     pub(crate) began: Timestamp,
 }
 

@@ -1,7 +1,8 @@
 //! The first copy of a stream: from its head, page by page, to the moment at which the download began.
 //!
 //! It runs once a stream, for as long as anybody holds an [`Interest`]; the last one gone stops it after the page in flight. The part
-//! stays, and the next download goes on from its newest event; the size stays unknown until a download came to the end.
+//! stays, and the next download goes on from its newest event, or from up to where the part was settled when it was read; the size stays
+//! unknown until a download came to the end.
 
 use super::commit::{Seal, commit};
 use super::drain::{Drained, Read, ahead, drain};
@@ -9,14 +10,18 @@ use super::fault::Fault;
 use super::refresh;
 use super::service::Weight;
 use super::stream::{Stream, lock};
+use super::vouch::settles;
 use crate::error::Error;
-use crate::model::Timestamp;
+use crate::model::{Span, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often an empty answer that the listing contradicts is asked again, and how long after.
 const DOUBTS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(400)];
+
+/// How often the end is read again because of checks under way meanwhile; each try is short, so one is nearly always enough.
+const JOIN_TRIES: usize = 3;
 
 /// Who waits for a download, and whether one runs.
 #[derive(Debug, Default)]
@@ -116,16 +121,22 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     let began = Instant::now();
     let now = stream.home.shared.clock.now();
     let end = now + Duration::from_millis(1);
-    // What the first part read may since have got late events: the whole counts as read when its first part was.
-    let first = if row.extent.newest.is_some() { row.extent.read_to } else { now };
+    let (start, read_to) = match row.extent.newest {
+        None => (None, now),
+        Some(newest) => {
+            // What an earlier part read may since have got late events; what was settled when it was read has not.
+            let settled = settled(&stream, row.extent.read_to)?;
+            if newest <= settled { (Some(newest), now) } else { (Some(settled), row.extent.read_to) }
+        }
+    };
     let mut doubts = DOUBTS.iter();
     loop {
         let read = Read {
             stream: &stream,
             weight: Weight::Waiting,
-            start: row.extent.newest,
+            start,
             end,
-            read_to: Some(first),
+            read_to: Some(read_to),
             only_complete: false,
             calls: None,
         };
@@ -138,11 +149,14 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
             Drained::All(_) => break,
         }
     }
-    let mut last = ahead(&stream, Weight::Waiting, end, now).await?;
+    let Some((began, now)) = join_checks(&stream, began, now, &wanted).await? else {
+        return Ok(Drained::LeftEarly);
+    };
+    let mut last = ahead(&stream, Weight::Waiting, now + Duration::from_millis(1), now).await?;
     let events = last.page.len() as u64;
     last.complete = true;
-    last.read_to = Some(first);
-    last.seal = Some(Seal { from: Timestamp::EPOCH, began: first });
+    last.read_to = Some(now);
+    last.seal = Some(Seal { from: Timestamp::EPOCH, began: now });
     last.beat = true;
     refresh::was_read(&stream, began);
     commit(&stream.home, vec![last]).await?;
@@ -151,6 +165,45 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
         return Err(stream.not_found().into());
     }
     Ok(Drained::All(events))
+}
+
+/// Up to where a read that began at `began` settled what is stored.
+fn settled(stream: &Stream, began: Timestamp) -> Result<Timestamp, Fault> {
+    let settle_after = stream.home.shared.settings.borrow().settle_after;
+    let by_age = began - settle_after;
+    let span = Span { start: Timestamp(i64::MIN), end: by_age };
+    let young = stream.home.shared.store.oldest_ingested_since(stream.id, span, by_age)?;
+    Ok(settles(began, settle_after, young))
+}
+
+/// Reads the end again if checks of the group have meanwhile settled more than a download that began at `now`: they passed it over, for it
+/// wasn't complete, and would yet speak for it. Tells when what counts as its read began; `None` if it was left early.
+async fn join_checks(
+    stream: &Arc<Stream>,
+    mut began: Instant,
+    mut now: Timestamp,
+    wanted: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<(Instant, Timestamp)>, Fault> {
+    for _ in 0..JOIN_TRIES {
+        let edge = now - stream.home.shared.settings.borrow().settle_after;
+        if lock(&stream.group.checks.state).chain.is_none_or(|chain| chain.to <= edge) {
+            break;
+        }
+        (began, now) = (Instant::now(), stream.home.shared.clock.now());
+        let read = Read {
+            stream,
+            weight: Weight::Waiting,
+            start: Some(edge),
+            end: now + Duration::from_millis(1),
+            read_to: None,
+            only_complete: false,
+            calls: None,
+        };
+        if drain(read, wanted).await? == Drained::LeftEarly {
+            return Ok(None);
+        }
+    }
+    Ok(Some((began, now)))
 }
 
 /// Whether the listing says that there are events before `end`.
