@@ -26,3 +26,7 @@ pub mod report;
 pub mod source;
 pub mod store;
 pub mod tree;
+
+#[cfg(test)]
+#[path = "../tests/model/mod.rs"]
+mod model_test;

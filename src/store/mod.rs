@@ -22,6 +22,8 @@ mod trouble;
 mod writer;
 
 #[cfg(test)]
+pub(crate) mod in_memory;
+#[cfg(test)]
 mod tests;
 
 use crate::model::{GroupId, LogEvent, LogGroup, LogStream, Span, StreamId, Timestamp};
@@ -143,6 +145,29 @@ impl Store {
         rebuilt: Option<String>,
         opener: impl Fn() -> Result<Opener, StoreError>,
     ) -> Result<Arc<Store>, StoreError> {
+        let room = Store::open_room(dir, disk, opener)?;
+        let (requests, queue) = mpsc::channel(writer::QUEUE);
+        let committer = std::thread::Builder::new()
+            .name("committer".into())
+            .spawn({
+                let room = Arc::clone(&room);
+                move || writer::run(&room, queue)
+            })
+            .map_err(|e| StoreError::io("start the committer of", dir, &e))?;
+        Ok(Arc::new(Store {
+            room,
+            requests: Some(requests),
+            committer: Some(committer),
+            vouched: Mutex::default(),
+            rebuilt,
+        }))
+    }
+
+    fn open_room(
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        opener: impl Fn() -> Result<Opener, StoreError>,
+    ) -> Result<Arc<Room>, StoreError> {
         let lost = || -> catalogue::Lost {
             let (dir, noted) = (dir.to_owned(), std::sync::Once::new());
             Box::new(move |why| noted.call_once(|| rebuild::note(&dir, why)))
@@ -162,22 +187,7 @@ impl Store {
             disk.make_dir(&path).map_err(|e| StoreError::io("make", &path, &e))?;
         }
         disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
-        let room = Arc::new(Room::new(dir, disk, catalogue));
-        let (requests, queue) = mpsc::channel(writer::QUEUE);
-        let committer = std::thread::Builder::new()
-            .name("committer".into())
-            .spawn({
-                let room = Arc::clone(&room);
-                move || writer::run(&room, queue)
-            })
-            .map_err(|e| StoreError::io("start the committer of", dir, &e))?;
-        Ok(Arc::new(Store {
-            room,
-            requests: Some(requests),
-            committer: Some(committer),
-            vouched: Mutex::default(),
-            rebuilt,
-        }))
+        Ok(Arc::new(Room::new(dir, disk, catalogue)))
     }
 
     /// Why the catalogue was rebuilt from the files when the store was opened, if it was.

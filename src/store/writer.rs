@@ -51,40 +51,58 @@ struct Waiting {
 /// Takes requests until nobody can send any.
 pub(crate) fn run(room: &Arc<Room>, mut requests: mpsc::Receiver<Request>) {
     let mut next = requests.blocking_recv();
-    while let Some(request) = next.take() {
-        match request {
-            Request::Append { batch, reply } => {
-                let mut bytes = size(&batch);
-                let mut group = vec![Waiting { batch, reply }];
-                while bytes < GROUP_BYTES {
-                    match requests.try_recv() {
-                        Ok(Request::Append { batch, reply }) => {
-                            bytes += size(&batch);
-                            group.push(Waiting { batch, reply });
-                        }
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
+    while let Some(request) = next {
+        next = serve(room, request, &mut requests).or_else(|| requests.blocking_recv());
+    }
+}
+
+/// The same as a task, for tests whose time stands still while somebody works: a thread's work doesn't hold it.
+#[cfg(test)]
+pub(crate) async fn run_as_task(room: Arc<Room>, mut requests: mpsc::Receiver<Request>) {
+    let mut next = requests.recv().await;
+    while let Some(request) = next {
+        next = match serve(&room, request, &mut requests) {
+            Some(request) => Some(request),
+            None => requests.recv().await,
+        };
+    }
+}
+
+/// Does a request, and those behind it that fit into the same commit; gives back the one that didn't.
+fn serve(room: &Arc<Room>, request: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+    match request {
+        Request::Append { batch, reply } => {
+            let mut bytes = size(&batch);
+            let mut group = vec![Waiting { batch, reply }];
+            let mut next = None;
+            while bytes < GROUP_BYTES {
+                match requests.try_recv() {
+                    Ok(Request::Append { batch, reply }) => {
+                        bytes += size(&batch);
+                        group.push(Waiting { batch, reply });
                     }
-                }
-                if commit_group(room, group) {
-                    // What can't be taken away now is tried again with the next commit.
-                    if let Err(error) = evict::make_room(room) {
-                        tracing::warn!(%error, "the cache is too large and could not be made smaller");
+                    Ok(other) => {
+                        next = Some(other);
+                        break;
                     }
+                    Err(_) => break,
                 }
             }
-            Request::MakeRoom { reply } => {
-                let _ = reply.send(evict::make_room(room));
+            if commit_group(room, group)
+                && let Err(error) = evict::make_room(room)
+            {
+                // What can't be taken away now is tried again with the next commit.
+                tracing::warn!(%error, "the cache is too large and could not be made smaller");
             }
-            Request::Checkpoint { reply } => {
-                let _ = reply.send(checkpoint(room));
-            }
+            next
         }
-        if next.is_none() {
-            next = requests.blocking_recv();
+        Request::MakeRoom { reply } => {
+            let _ = reply.send(evict::make_room(room));
+            None
+        }
+        Request::Checkpoint { reply } => {
+            let _ = reply.send(checkpoint(room));
+            None
         }
     }
 }

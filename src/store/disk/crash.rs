@@ -45,6 +45,11 @@ impl CrashDisk {
         self.lock().freeze_at = Some(sync);
     }
 
+    /// Whether the power is cut.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.lock().frozen
+    }
+
     pub(crate) fn fill(&self, full: bool) {
         self.lock().full = full;
     }

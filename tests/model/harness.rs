@@ -1,0 +1,440 @@
+//! Runs a history against the real store and fetch, and holds what is shown against what the service accepted.
+//!
+//! All of it is one thread and paused time, so hours cost nothing. What must hold after every step stands in `oracle`.
+
+use super::ops::{Form, History, Op};
+use super::oracle::Shown;
+use super::reference::SLOTS;
+use super::source::{Reference, TRACED};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind};
+use crate::fetch::{Fetch, FetchSettings, Follow, News, Selection, Stream};
+use crate::model::{GroupId, StreamId, Timestamp};
+use crate::render::Format;
+use crate::source::LogSource;
+use crate::store::in_memory::{CrashDisk, Unsynced};
+use crate::store::row::StreamRow;
+use crate::store::{Reader, Store, names};
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// When every history begins, in ms since the epoch.
+const DAWN: i64 = 1_790_000_000_000;
+/// No request may take longer, whatever the trouble.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Longest wait while streams are followed: each second of it is a poll.
+const WATCHED_WAIT: Duration = Duration::from_secs(180);
+/// How long a reader that leaves early waits for its commits.
+const LEAVES_AFTER: Duration = Duration::from_secs(20);
+/// By then everything is in the past that was stamped ahead, and settled.
+const AFTERWARDS: Duration = Duration::from_secs(2 * 3600 + 20 * 60);
+
+/// What doesn't hold, in words.
+pub(crate) type Verdict<T = ()> = Result<T, String>;
+
+/// The power is cut at a sync, counted from the start of the history over all restarts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) at: u64,
+    pub(crate) unsynced: Unsynced,
+}
+
+/// A wall clock that goes with the paused one.
+struct PausedClock(Instant);
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(DAWN) + self.0.elapsed()
+    }
+}
+
+/// A disk with an empty store: making one is no part of a history.
+static EMPTY: LazyLock<CrashDisk> = LazyLock::new(|| {
+    let disk = CrashDisk::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { drop(Store::open_in_memory(&disk).unwrap()) });
+    drop(runtime);
+    disk
+});
+
+/// The program while it runs.
+pub(crate) struct House {
+    pub(crate) store: Arc<Store>,
+    fetch: Arc<Fetch>,
+    news: UnboundedReceiver<News>,
+    follows: Vec<Follow>,
+    /// Opens under way.
+    begun: Vec<JoinHandle<Result<(), Error>>>,
+    /// Held so that it is known what was shown when the disk fails.
+    pub(crate) readers: BTreeMap<StreamId, Reader>,
+}
+
+/// Service, disk and program.
+pub(crate) struct World {
+    pub(crate) service: Arc<Reference>,
+    clock: Arc<dyn Clock>,
+    pub(crate) disk: CrashDisk,
+    house: Option<House>,
+    cut: Option<Cut>,
+    /// Syncs of disks before this one.
+    syncs: u64,
+    pub(crate) shown: BTreeMap<StreamId, Shown>,
+}
+
+/// Runs a history to its end; tells how many syncs it made.
+pub(crate) fn run(history: &History, cut: Option<Cut>) -> Verdict<u64> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).max_blocking_threads(1).build();
+    let runtime = runtime.map_err(|e| e.to_string())?;
+    fastrand::seed(history.weather.seed);
+    // It takes a runtime of its own, which can't be had inside this one.
+    LazyLock::force(&EMPTY);
+    runtime.block_on(async {
+        let mut world = World::new(history, cut);
+        world.start()?;
+        for (number, op) in history.ops.iter().enumerate() {
+            world.step(op).await.map_err(|what| format!("after step {number}, {op:?}: {what}"))?;
+        }
+        world.end().await.map_err(|what| format!("at the end: {what}"))?;
+        Ok(world.syncs + world.disk.syncs())
+    })
+}
+
+impl World {
+    fn new(history: &History, cut: Option<Cut>) -> World {
+        let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
+        let service = Arc::new(Reference::new(history.weather.clone(), clock.clone()));
+        let disk = EMPTY.after_power_cut(Unsynced::Kept);
+        if let Some(cut) = cut {
+            disk.freeze_at(cut.at);
+        }
+        World { service, clock, disk, house: None, cut, syncs: 0, shown: BTreeMap::new() }
+    }
+
+    /// Starts the program; if the power goes meanwhile, again.
+    fn start(&mut self) -> Verdict {
+        let store = match Store::open_in_memory(&self.disk) {
+            Err(_) if self.disk.is_frozen() => {
+                self.next_disk(self.cut.map_or(Unsynced::Lost, |cut| cut.unsynced));
+                return self.start();
+            }
+            opened => opened.map_err(|e| format!("the store doesn't open: {e}"))?,
+        };
+        let settings = FetchSettings {
+            selection: Selection::default(),
+            poll_interval: Duration::from_secs(1),
+            late_window: Duration::from_secs(300),
+            settle_after: Duration::from_secs(900),
+            listing_ttl: Duration::from_secs(10),
+            quotas: self.service.quotas(),
+            patience: Duration::from_secs(30),
+        };
+        let (fetch, news) =
+            Fetch::start(self.service.clone(), store.clone(), self.clock.clone(), settings, Arc::default());
+        let (follows, begun, readers) = Default::default();
+        self.house = Some(House { store, fetch, news, follows, begun, readers });
+        Ok(())
+    }
+
+    /// The disk as a power cut leaves it.
+    fn next_disk(&mut self, unsynced: Unsynced) {
+        self.syncs += self.disk.syncs();
+        self.disk = self.disk.after_power_cut(unsynced);
+        if let Some(cut) = self.cut.filter(|cut| cut.at > self.syncs) {
+            self.disk.freeze_at(cut.at - self.syncs);
+        }
+    }
+
+    pub(crate) fn house(&self) -> &House {
+        self.house.as_ref().unwrap()
+    }
+
+    fn house_mut(&mut self) -> &mut House {
+        self.house.as_mut().unwrap()
+    }
+
+    /// Held until the program ends.
+    pub(crate) fn keep_reader(&mut self, id: StreamId, reader: Reader) {
+        self.house_mut().readers.insert(id, reader);
+    }
+
+    async fn step(&mut self, op: &Op) -> Verdict {
+        if *TRACED {
+            eprintln!("{}  {op:?}", self.service.now().0);
+        }
+        self.act(op).await?;
+        // What was begun gets its turn.
+        tokio::task::yield_now().await;
+        if self.disk.is_frozen() {
+            self.crash(self.cut.map_or(Unsynced::Lost, |cut| cut.unsynced)).await?;
+        }
+        while self.house_mut().news.try_recv().is_ok() {}
+        self.check()
+    }
+
+    async fn act(&mut self, op: &Op) -> Verdict {
+        let now = self.service.now();
+        match op {
+            Op::Put { slot, batch, hidden } => self.service.memory().put(*slot, now, batch, *hidden),
+            Op::PutAgain { slot } => self.service.memory().put_again(*slot, now),
+            Op::Delete { slot } => self.service.memory().delete(*slot, now),
+            Op::Remake { slot } => self.service.memory().remake(*slot, now),
+            Op::Release => self.service.memory().release(),
+            Op::Trouble { kind, calls } => self.service.memory().fail(*kind, *calls),
+            Op::ExpireTokens => self.service.memory().epoch += 1,
+            Op::Open { slot } => {
+                if let Some(stream) = self.stream(*slot).await? {
+                    let opened = in_time("an open", stream.bring_up_to_date()).await?;
+                    self.tolerate(opened)?;
+                }
+            }
+            Op::OpenAll => return self.open_all().await,
+            Op::Begin { slot } => {
+                if let Some(stream) = self.stream(*slot).await? {
+                    let task = tokio::spawn(async move { stream.bring_up_to_date().await });
+                    self.house_mut().begun.push(task);
+                }
+            }
+            Op::Leave { slot, commits } => {
+                if let Some(stream) = self.stream(*slot).await? {
+                    leave(&stream, (*commits).into()).await;
+                }
+            }
+            Op::Read { slot, part, size } => {
+                if let Some(stream) = self.stream(*slot).await? {
+                    self.read(stream.id(), *part, *size)?;
+                }
+            }
+            Op::Watch { slot } => {
+                if let Some(stream) = self.stream(*slot).await? {
+                    let follow = stream.follow();
+                    self.house_mut().follows.push(follow);
+                }
+            }
+            Op::Unwatch => self.house_mut().follows.clear(),
+            Op::List => {
+                let listed = self.list().await?;
+                self.tolerate(listed)?;
+            }
+            Op::Lookup { slot, form } => self.look_up(*slot, *form).await?,
+            Op::Wait { ms } => {
+                let time = Duration::from_millis((*ms).into());
+                sleep(if self.house().follows.is_empty() { time } else { time.min(WATCHED_WAIT) }).await;
+            }
+            Op::Fill { full } => self.disk.fill(*full),
+            Op::Restart => return self.restart().await,
+            Op::Crash { unsynced } => return self.crash(*unsynced).await,
+        }
+        Ok(())
+    }
+
+    /// Whether a failure may be: the service's trouble, a full disk, a stream that was deleted.
+    fn tolerate<T>(&self, result: Result<T, Error>) -> Verdict<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if self.disk.is_frozen() => Ok(None),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound
+                | ErrorKind::Denied
+                | ErrorKind::Unavailable
+                | ErrorKind::TimedOut
+                | ErrorKind::NoSpace
+                | ErrorKind::Stopping => Ok(None),
+                _ => Err(format!("an unexpected failure: {error}")),
+            },
+        }
+    }
+
+    /// The live side of a slot's stream, asking the service if the catalogue doesn't know it.
+    async fn stream(&self, slot: usize) -> Verdict<Option<Arc<Stream>>> {
+        let (group, name) = SLOTS[slot];
+        let Some(id) = self.group(group).await? else { return Ok(None) };
+        let known = |row: Result<Option<StreamRow>, _>| match row {
+            Err(_) if self.disk.is_frozen() => Ok(None),
+            row => row.map_err(|e| format!("the catalogue can't be read: {e}")),
+        };
+        let mut row = known(self.house().store.stream_by_name(id, name))?;
+        if row.is_none() {
+            let found = in_time("a lookup", self.house().fetch.find_stream(id, &names::exact_encode(name))).await?;
+            self.tolerate(found)?;
+            row = known(self.house().store.stream_by_name(id, name))?;
+        }
+        let Some(row) = row else { return Ok(None) };
+        self.tolerate(self.house().fetch.stream(row.id))
+    }
+
+    async fn group(&self, name: &str) -> Verdict<Option<GroupId>> {
+        let found = in_time("a lookup", self.house().fetch.find_group(&names::exact_encode(name))).await?;
+        Ok(self.tolerate(found)?.flatten().map(|row| row.id))
+    }
+
+    async fn open_all(&mut self) -> Verdict {
+        let mut opens = Vec::new();
+        for slot in 0..SLOTS.len() {
+            if let Some(stream) = self.stream(slot).await? {
+                opens.push(tokio::spawn(async move { stream.bring_up_to_date().await }));
+            }
+        }
+        for open in opens {
+            let opened = in_time("an open", open).await?.map_err(|e| e.to_string())?;
+            self.tolerate(opened)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, id: StreamId, part: u8, size: u16) -> Verdict {
+        let Ok(reader) = self.house().store.reader(id, &Format::Message) else { return Ok(()) };
+        let known = self.shown.get(&id).map_or(&[][..], |shown| &shown.text);
+        let from = known.len() * usize::from(part) / 255;
+        let to = (from + usize::from(size)).min(known.len());
+        match reader.read_at(from as u64, to - from) {
+            Err(_) if self.disk.is_frozen() => Ok(()),
+            Err(e) => Err(format!("stream {} can't be read: {e}", id.0)),
+            Ok(bytes) if bytes == known[from..to] => Ok(()),
+            Ok(_) => Err(format!("stream {} reads differently at {from}..{to}", id.0)),
+        }
+    }
+
+    /// Lists everything, as `ls` of each folder does.
+    async fn list(&self) -> Verdict<Result<(), Error>> {
+        let fetch = &self.house().fetch;
+        fetch.touch_listing(None);
+        let groups = match in_time("a listing", fetch.groups_after(0, 100)).await? {
+            Ok(groups) => groups,
+            Err(error) => return Ok(Err(error)),
+        };
+        for group in groups {
+            let mut after = 0;
+            loop {
+                match in_time("a listing", fetch.streams_after(group.id, after, 100)).await? {
+                    Ok(rows) if rows.is_empty() => break,
+                    Ok(rows) => after = rows.last().map_or(after, |row| row.seq),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn look_up(&self, slot: usize, form: Form) -> Verdict {
+        let (group, name) = SLOTS[slot];
+        let Some(id) = self.group(group).await? else { return Ok(()) };
+        let asked = match form {
+            Form::Slug => names::slug_of(name),
+            Form::SlugWithHash => names::slug_with_hash(name),
+            Form::Exact => names::exact_encode(name),
+        };
+        let found = in_time("a lookup", self.house().fetch.find_stream(id, &asked)).await?;
+        match self.tolerate(found)?.flatten() {
+            Some(row) if names::slug_of(&row.stream.name) != names::slug_of(name) => {
+                Err(format!("{asked} is taken for {}", row.stream.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn restart(&mut self) -> Verdict {
+        let Some(house) = self.house.take() else { return Ok(()) };
+        let store = house.store.clone();
+        house.stop().await;
+        let closed = store.close().await;
+        drop(store);
+        if let Err(error) = closed
+            && !self.disk.is_frozen()
+            && error.kind != crate::store::StoreErrorKind::NoSpace
+        {
+            return Err(format!("the store doesn't close: {error}"));
+        }
+        // A process that ends lets go of the disk at once, tasks don't: what they still do must not reach the next one's.
+        let frozen = self.cut.filter(|_| self.disk.is_frozen());
+        self.next_disk(frozen.map_or(Unsynced::Kept, |cut| cut.unsynced));
+        self.start()
+    }
+
+    /// The program dies here and now; what it does until it is gone happens to a disk that nobody sees again.
+    async fn crash(&mut self, unsynced: Unsynced) -> Verdict {
+        self.note_shown();
+        self.next_disk(unsynced);
+        if let Some(house) = self.house.take() {
+            house.stop().await;
+        }
+        self.start()
+    }
+
+    /// The service shows everything, time goes by, and each living stream is opened once more.
+    async fn end(&mut self) -> Verdict {
+        // The cut would be one of what comes after the history.
+        self.service.memory().calm();
+        self.disk.fill(false);
+        self.house_mut().follows.clear();
+        for open in std::mem::take(&mut self.house_mut().begun) {
+            in_time("an open", open).await?.ok();
+        }
+        self.step(&Op::Wait { ms: AFTERWARDS.as_millis() as u32 }).await?;
+        for _ in 0..2 {
+            let listed = self.list().await?;
+            self.tolerate(listed)?;
+            self.step(&Op::Wait { ms: 20_000 }).await?;
+        }
+        let living: Vec<_> = {
+            let memory = self.service.memory();
+            memory.all_living().map(|(group, name, generation)| (group, name, generation.created)).collect()
+        };
+        for (group, name, created) in living {
+            let slot = SLOTS.iter().position(|slot| *slot == (group, name)).unwrap();
+            // Once more if the power went.
+            for last in [false, true] {
+                let Some(stream) = self.stream(slot).await? else {
+                    if last || !self.disk.is_frozen() {
+                        return Err(format!("{group} {name} isn't found"));
+                    }
+                    self.step(&Op::Wait { ms: 0 }).await?;
+                    continue;
+                };
+                let opened = in_time("an open", stream.bring_up_to_date()).await?;
+                let frozen = self.disk.is_frozen();
+                self.step(&Op::Wait { ms: 0 }).await?;
+                match opened {
+                    Ok(()) => {}
+                    Err(_) if frozen => continue,
+                    Err(error) => return Err(format!("{group} {name} can't be opened: {error}")),
+                }
+                if !frozen {
+                    self.check_whole(stream.id(), created)?;
+                    break;
+                }
+            }
+        }
+        self.step(&Op::Restart).await
+    }
+}
+
+impl House {
+    async fn stop(self) {
+        for open in self.begun {
+            open.abort();
+        }
+        self.fetch.stop().await;
+    }
+}
+
+/// Reads the head of a stream until so many commits were made, and leaves.
+async fn leave(stream: &Arc<Stream>, commits: u64) {
+    let mut progress = stream.progress();
+    let before = progress.borrow_and_update().clone();
+    let interest = stream.download();
+    let enough = progress.wait_for(|now| {
+        let failed = |p: &crate::fetch::Progress| p.failure.as_ref().map_or(0, |f| f.0);
+        now.complete || now.commits >= before.commits + commits || failed(now) > failed(&before)
+    });
+    let _ = timeout(LEAVES_AFTER, enough).await;
+    drop(interest);
+}
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> Verdict<T> {
+    timeout(LONGEST, future).await.map_err(|_| format!("{what} takes longer than {} s", LONGEST.as_secs()))
+}

@@ -1,0 +1,126 @@
+//! What must hold of everything that is shown, at every moment.
+
+use super::harness::{Verdict, World};
+use super::reference::Tally;
+use crate::model::{LogEvent, StreamId, Timestamp};
+use crate::render::{Format, render};
+use crate::store::row::StreamRow;
+use std::collections::BTreeSet;
+
+/// What was ever shown of a row.
+pub(crate) struct Shown {
+    pub(crate) text: Vec<u8>,
+    /// Bytes that could be read, more of them perhaps than were.
+    len: u64,
+    group: String,
+    name: String,
+}
+
+fn tally(events: &[LogEvent]) -> Tally {
+    let mut tally = Tally::new();
+    for event in events {
+        *tally.entry((event.timestamp, event.message.clone())).or_default() += 1;
+    }
+    tally
+}
+
+/// The first difference, told shortly.
+fn more_than(left: &Tally, right: &Tally) -> Option<String> {
+    let over = left.iter().find(|(event, count)| right.get(event).copied().unwrap_or(0) < **count);
+    over.map(|((stamp, message), count)| {
+        let message: String = message.chars().take(20).collect();
+        let other = right.iter().find(|(event, _)| event.0 == *stamp && event.1.starts_with(&message));
+        format!("{message:?} stamped {} {count} times instead of {}", stamp.0, other.map_or(0, |(_, count)| *count))
+    })
+}
+
+impl World {
+    /// Notes up to where streams could be read, without the disk.
+    pub(crate) fn note_shown(&mut self) {
+        let lens: Vec<_> = self.house().readers.iter().map(|(id, reader)| (*id, reader.len())).collect();
+        for (id, len) in lens {
+            if let Some(shown) = self.shown.get_mut(&id) {
+                shown.len = shown.len.max(len);
+            }
+        }
+    }
+
+    /// Every row ever met keeps what was shown of it, and shows nothing that wasn't accepted.
+    pub(crate) fn check(&mut self) -> Verdict {
+        let mut ids: BTreeSet<StreamId> = self.shown.keys().copied().collect();
+        let read = |e| format!("the catalogue can't be read: {e}");
+        let store = self.house().store.clone();
+        for group in store.groups_after(0, 100).map_err(read)? {
+            ids.extend(store.streams_after(group.id, 0, 100).map_err(read)?.iter().map(|row| row.id));
+        }
+        for id in ids {
+            let row = store.stream(id).map_err(read)?.ok_or_else(|| format!("row {} is lost", id.0))?;
+            self.check_row(&row).map_err(|what| format!("row {} ({}): {what}", id.0, row.stream.name))?;
+        }
+        Ok(())
+    }
+
+    fn check_row(&mut self, row: &StreamRow) -> Verdict {
+        let house = self.house();
+        let read = |e| format!("it can't be read: {e}");
+        let group = house.store.group(row.group).map_err(read)?.ok_or("its group is lost")?.group.name;
+        let reader = house.store.reader(row.id, &Format::Message).map_err(read)?;
+        let text = reader.read_at(0, usize::MAX).map_err(read)?;
+        if text.len() as u64 != row.extent.text_len || reader.len() != row.extent.text_len {
+            return Err(format!("{} bytes are shown, {} are in its row", text.len(), row.extent.text_len));
+        }
+        let grown = match self.shown.get(&row.id) {
+            Some(shown) if !text.starts_with(&shown.text) || (text.len() as u64) < shown.len => {
+                return Err(format!("shown were {} bytes, of which not all are there now", shown.len));
+            }
+            Some(shown) if (&shown.group, &shown.name) != (&group, &row.stream.name) => {
+                return Err(format!("it was {}", shown.name));
+            }
+            Some(shown) => text.len() > shown.text.len(),
+            None => true,
+        };
+        let fresh = !house.readers.contains_key(&row.id);
+        if grown || fresh {
+            let events = house.store.events(row.id).map_err(read)?;
+            if events.len() as u64 != row.extent.events {
+                return Err(format!("{} events in its index, {} in its row", events.len(), row.extent.events));
+            }
+            let mut rendered = Vec::with_capacity(text.len());
+            events.iter().for_each(|event| render(&Format::Message, "", "", event, &mut rendered));
+            if rendered != text {
+                return Err("the text isn't what its index tells".into());
+            }
+            let accepted = self.service.memory().accepted(&group, &row.stream.name, row.stream.created, true);
+            if let Some(what) = more_than(&tally(&events), &accepted) {
+                return Err(format!("there is {what}"));
+            }
+        }
+        let len = text.len() as u64;
+        self.shown.insert(row.id, Shown { text, len, group, name: row.stream.name.clone() });
+        self.keep_reader(row.id, reader);
+        Ok(())
+    }
+
+    /// A living stream that was just opened is whole.
+    pub(crate) fn check_whole(&self, id: StreamId, created: Timestamp) -> Verdict {
+        let store = &self.house().store;
+        let read = |e| format!("row {} can't be read: {e}", id.0);
+        let row = store.stream(id).map_err(read)?.ok_or("its row is lost")?;
+        let group = store.group(row.group).map_err(read)?.ok_or("its group is lost")?.group.name;
+        let name = &row.stream.name;
+        if row.stream.created != created {
+            return Err(format!("{name} is taken for its generation of {}", row.stream.created.0));
+        }
+        if !row.extent.complete {
+            return Err(format!("{name} was opened and isn't complete"));
+        }
+        let events = store.events(id).map_err(read)?;
+        let accepted = self.service.memory().accepted(&group, name, created, false);
+        match more_than(&accepted, &tally(&events)) {
+            Some(what) => Err(format!("accepted was in {group} {name}: {what}")),
+            None => {
+                more_than(&tally(&events), &accepted).map_or(Ok(()), |what| Err(format!("{name}: there is {what}")))
+            }
+        }
+    }
+}
