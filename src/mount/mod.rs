@@ -67,12 +67,6 @@ impl Mount {
         let (pokes_in, pokes) = mpsc::channel();
         let gate = Arc::new(Gate::default());
         let (poker_in, poker) = mpsc::sync_channel(1);
-        spawn("session", move || {
-            if let Err(error) = session.run() {
-                tracing::error!(%error, "the FUSE session ended");
-            }
-        })
-        .map_err(failed)?;
         {
             let (tree, gate, path, notifier) = (tree.clone(), gate.clone(), mountpoint.to_path_buf(), notifier.clone());
             spawn("poker", move || {
@@ -88,6 +82,13 @@ impl Mount {
             spawn("notifier", move || notify::run(&tree, &notifier, &gate, &notices, &pokes_in)).map_err(failed)?;
         }
         tree.connect(Arc::new(Messenger::new(notifier, notices_in)), poker);
+        // Last: the first request may come with the first answer.
+        spawn("session", move || {
+            if let Err(error) = session.run() {
+                tracing::error!(%error, "the FUSE session ended");
+            }
+        })
+        .map_err(failed)?;
         {
             let (tree, state, path) = (tree, state.clone(), mountpoint.to_path_buf());
             spawn("watcher", move || watch(&tree, &path, &state)).map_err(failed)?;
