@@ -14,7 +14,7 @@ use super::poll::is_half_full;
 use super::refresh::read_from;
 use super::service::Weight;
 use super::stream::{Group, Streams, lock};
-use super::vouch::{AHEAD, Depth, Past, Plan, covered, edge, extend, plan, settles};
+use super::vouch::{AHEAD, Depth, Past, Plan, back, covered, edge, extend, plan, settles};
 use crate::model::{LogEvent, StreamId, Timestamp};
 use crate::source::FilterEvents;
 use crate::store::row::{Extent, Vouch};
@@ -122,7 +122,8 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
                 .await?;
         if swept.drained {
             let near = *depth == Depth::Near && past.as_ref().is_some_and(|p| p.large);
-            let done = Done { plan, near, began, now, swept, edges: &edges, settle_after: settings.settle_after };
+            let back = back(past.as_ref(), *depth, settings.late_window);
+            let done = Done { plan, near, back, began, now, swept, edges: &edges, settle_after: settings.settle_after };
             note_whole(&group, past.as_ref(), &done);
             return Ok(());
         }
@@ -142,6 +143,7 @@ struct Done<'a> {
     plan: Plan,
     /// It looked less far back than the late window.
     near: bool,
+    back: Duration,
     began: Instant,
     now: Timestamp,
     swept: Swept,
@@ -151,7 +153,7 @@ struct Done<'a> {
 
 /// A whole check ended well: it vouches, and extends the chain if it read from edges.
 fn note_whole(group: &Group, past: Option<&Past>, done: &Done<'_>) {
-    let covered = covered(done.edges, past, done.plan.from);
+    let covered = covered(done.edges, past, done.plan.from, done.back);
     let mut state = lock(&group.checks.state);
     if done.plan.from_edges {
         state.from_edges = Some(done.began);

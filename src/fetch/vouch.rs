@@ -89,10 +89,7 @@ pub(crate) fn plan(
     late_window: Duration,
     slack: Duration,
 ) -> Option<Plan> {
-    let back = match depth {
-        Depth::Near if past.is_some_and(|p| p.large) => OVERLAP.min(late_window),
-        _ => late_window,
-    };
+    let back = back(past, depth, late_window);
     let mut from = None::<Timestamp>;
     let mut from_edges = false;
     for (id, edge) in edges.iter().filter(|(id, _)| waiting.contains(id)) {
@@ -111,9 +108,22 @@ pub(crate) fn plan(
     Some(Plan { from, from_edges })
 }
 
-/// The streams that a check from `from` vouches for.
-pub(crate) fn covered(edges: &[(StreamId, Timestamp)], past: Option<&Past>, from: Timestamp) -> HashSet<StreamId> {
-    let past = past.filter(|p| from <= p.began_at);
+/// How far before the last check one of `depth` begins.
+pub(crate) fn back(past: Option<&Past>, depth: Depth, late_window: Duration) -> Duration {
+    match depth {
+        Depth::Near if past.is_some_and(|p| p.large) => OVERLAP.min(late_window),
+        _ => late_window,
+    }
+}
+
+/// The streams that a check from `from` vouches for: whoever waited for it, it must look at each as far `back` as it would for that one.
+pub(crate) fn covered(
+    edges: &[(StreamId, Timestamp)],
+    past: Option<&Past>,
+    from: Timestamp,
+    back: Duration,
+) -> HashSet<StreamId> {
+    let past = past.filter(|p| from <= p.began_at - back);
     edges
         .iter()
         .filter(|(id, edge)| *edge >= from || past.is_some_and(|p| p.covered.contains(id)))
@@ -175,7 +185,7 @@ mod tests {
         let waiting = HashSet::from([StreamId(1)]);
         let first = plan(&edges, &waiting, None, Depth::Near, MINUTE, MINUTE).unwrap();
         assert_eq!(first, Plan { from: Timestamp(900), from_edges: true });
-        let covered_now = covered(&edges, None, first.from);
+        let covered_now = covered(&edges, None, first.from, MINUTE);
         assert_eq!(covered_now, HashSet::from([StreamId(1), StreamId(2)]));
         let mut past = Past { began_at: Timestamp(500_000), covered: covered_now, large: false };
         let next = plan(&edges, &waiting, Some(&past), Depth::Near, MINUTE, MINUTE).unwrap();
@@ -183,7 +193,8 @@ mod tests {
         past.large = true;
         let near = plan(&edges, &waiting, Some(&past), Depth::Near, MINUTE, MINUTE).unwrap();
         assert_eq!(near.from, Timestamp(495_000));
-        assert_eq!(covered(&edges, Some(&past), near.from), past.covered);
+        assert_eq!(covered(&edges, Some(&past), near.from, OVERLAP), past.covered);
+        assert!(!covered(&edges, Some(&past), near.from, MINUTE).contains(&StreamId(1)), "looked less far back");
         let other = HashSet::from([StreamId(3)]);
         assert_eq!(plan(&edges, &other, Some(&past), Depth::Near, MINUTE, MINUTE).unwrap().from, Timestamp(-9_000_000));
         assert!(plan(&edges, &HashSet::new(), Some(&past), Depth::Near, MINUTE, MINUTE).is_none());
@@ -193,7 +204,7 @@ mod tests {
     fn a_gap_between_checks_covers_nobody_by_the_past() {
         let edges = [(StreamId(1), Timestamp(10))];
         let past = Past { began_at: Timestamp(500), covered: HashSet::from([StreamId(1)]), large: false };
-        assert!(covered(&edges, Some(&past), Timestamp(501)).is_empty());
-        assert!(covered(&edges, Some(&past), Timestamp(500)).contains(&StreamId(1)));
+        assert!(covered(&edges, Some(&past), Timestamp(501), Duration::ZERO).is_empty());
+        assert!(covered(&edges, Some(&past), Timestamp(500), Duration::ZERO).contains(&StreamId(1)));
     }
 }
