@@ -66,7 +66,7 @@ async fn connect<W: Write>(report: &mut Lines<'_, W>, target: Target) -> Option<
         Ok(cloudwatch) => cloudwatch,
         Err(error) => {
             report.failed("region", &error.to_string(), None);
-            service::skip(report, &Call::ALL, "not tried: there is nowhere to send it");
+            service::skip(report, &Call::NEEDED, "not tried: there is nowhere to send it");
             return None;
         }
     };
@@ -76,7 +76,7 @@ async fn connect<W: Write>(report: &mut Lines<'_, W>, target: Target) -> Option<
         Err((kind, why)) => {
             let cure = service::credentials_cure(kind, profile.as_deref());
             report.failed("credentials", &why, Some(&cure));
-            service::skip(report, &Call::ALL, "not tried: there is nothing to sign with");
+            service::skip(report, &Call::NEEDED, "not tried: there is nothing to sign with");
             return None;
         }
     }

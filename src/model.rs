@@ -1,5 +1,6 @@
 //! The domain, named as CloudWatch Logs names it. Every room speaks these types and nothing here does I/O.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +12,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The hour that it lies in, counted from the epoch (a key of [`Hours`]).
+    pub fn hour(self) -> i64 {
+        self.0.div_euclid(HOUR_MS)
+    }
+
+    /// When an hour begins.
+    pub fn of_hour(hour: i64) -> Timestamp {
+        Timestamp(hour.saturating_mul(HOUR_MS))
+    }
+
     /// The earliest time that can be asked for.
     pub const EPOCH: Timestamp = Timestamp(0);
 
@@ -24,6 +35,12 @@ impl Timestamp {
         Timestamp(time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64))
     }
 }
+
+/// An hour in milliseconds.
+const HOUR_MS: i64 = 3_600_000;
+
+/// Numbers of events by the hour of their timestamps, counted from the epoch. Hours without events are left out.
+pub type Hours = BTreeMap<i64, u64>;
 
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;

@@ -27,7 +27,7 @@ pub(super) async fn calls<W: Write>(
 ) {
     let groups = groups(report, source, prefixes, known_group).await;
     if groups.is_empty() {
-        return skip(report, &Call::ALL[1..], "not tried: no log group is known (name one with --log-group)");
+        return skip(report, &Call::NEEDED[1..], "not tried: no log group is known (name one with --log-group)");
     }
     let (group, stream) = streams(report, source, &groups).await;
     events(report, source, group, stream).await;

@@ -139,6 +139,7 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
             read_to: Some(read_to),
             only_complete: false,
             calls: None,
+            tally: None,
         };
         match drain(read, &wanted).await? {
             Drained::LeftEarly => return Ok(Drained::LeftEarly),

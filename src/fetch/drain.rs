@@ -7,12 +7,13 @@ use super::commit::{Batch, commit};
 use super::fault::Fault;
 use super::merge::Pass;
 use super::service::Weight;
-use super::stream::{Stream, Streams};
+use super::stream::{Stream, Streams, lock};
+use super::tally::Tally;
 use super::vouch::AHEAD;
 use crate::model::Timestamp;
 use crate::source::GetEvents;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
 
 /// How often a read starts again from its position because of an old token, without a page in between.
@@ -32,6 +33,8 @@ pub(crate) struct Read<'a> {
     pub(crate) only_complete: bool,
     /// Counts the calls made.
     pub(crate) calls: Option<&'a AtomicU64>,
+    /// Counts what the service shows.
+    pub(crate) tally: Option<&'a Mutex<Tally>>,
 }
 
 /// How a read ended.
@@ -67,6 +70,9 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
                 tries += 1;
                 token = None;
                 pass = Pass::default();
+                if let Some(tally) = read.tally {
+                    lock(tally).restart();
+                }
                 // The read goes on from the whole millisecond of what it saw last.
                 read.start = newest;
                 continue;
@@ -75,6 +81,9 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
         };
         tries = 0;
         events += page.events.len() as u64;
+        if let Some(tally) = read.tally {
+            lock(tally).page(&page.events);
+        }
         newest = page.events.iter().map(|e| e.timestamp).chain(newest).max();
         if !page.events.is_empty() {
             let mut batch = Batch::events(read.stream.clone(), pass.page(page.events), read.only_complete);

@@ -16,6 +16,7 @@ mod listing;
 mod mend;
 mod merge;
 mod poll;
+mod prove;
 mod refresh;
 mod reread;
 mod schedule;
@@ -25,12 +26,14 @@ mod select;
 mod service;
 mod stream;
 mod suffix;
+mod tally;
 mod vouch;
 mod walk;
 
 pub use download::Interest;
 pub use follow::Follow;
 pub use listing::GroupWatch;
+pub use prove::Count;
 pub use stream::Stream;
 pub use suffix::Suffix;
 

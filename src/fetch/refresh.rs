@@ -288,6 +288,7 @@ pub(crate) async fn read_from(stream: Arc<Stream>, from: Timestamp, waits: Weak<
         read_to: None,
         only_complete: true,
         calls: None,
+        tally: None,
     };
     let drained = match drain(read, &|| waits.strong_count() > 0).await {
         Err(fault) if fault.is_not_found() => {

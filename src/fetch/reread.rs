@@ -143,6 +143,7 @@ async fn one(
         read_to: None,
         only_complete: true,
         calls: Some(calls),
+        tally: None,
     };
     drain(read, &|| true).await?;
     seal(home, &[(from, target.clone())], now, settle).await

@@ -122,6 +122,8 @@ impl Scheduler {
             Call::DescribeLogStreams => 1,
             Call::GetLogEvents => 2,
             Call::FilterLogEvents => 3,
+            Call::StartQuery => 4,
+            Call::GetQueryResults => 5,
         }]
     }
 }
@@ -214,7 +216,7 @@ mod tests {
     use std::time::Duration;
 
     fn quotas(rate: f64) -> Quotas {
-        Quotas { describe_log_groups: rate, describe_log_streams: rate, get_log_events: rate, filter_log_events: rate }
+        Quotas::all(rate)
     }
 
     async fn one(scheduler: &Scheduler, weight: Weight) {

@@ -1,9 +1,9 @@
 //! A small service in memory for this room's tests: groups and streams in order, failures and silence on demand, calls counted.
 
-use crate::model::{LogClass, LogEvent, LogGroup, LogStream, Timestamp};
+use crate::model::{Hours, LogClass, LogEvent, LogGroup, LogStream, Timestamp};
 use crate::source::{
-    Call, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents, LogSource, Page, Quotas,
-    SourceError, SourceErrorKind,
+    Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,
+    LogSource, Page, Quotas, SourceError, SourceErrorKind,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -143,6 +143,22 @@ impl LogSource for ScriptedSource {
     async fn filter_log_events(&self, _: FilterEvents) -> Result<FilterPage, SourceError> {
         self.enter(Call::FilterLogEvents).await?;
         Ok(FilterPage::default())
+    }
+
+    async fn start_count(&self, request: CountEvents) -> Result<String, SourceError> {
+        self.enter(Call::StartQuery).await?;
+        Ok(format!("{}\n{}", request.group, request.stream))
+    }
+
+    async fn count_results(&self, query: String) -> Result<Counted, SourceError> {
+        self.enter(Call::GetQueryResults).await?;
+        let (group, stream) = query.split_once('\n').unwrap();
+        let state = self.0.lock().unwrap();
+        let mut hours = Hours::new();
+        for event in state.events.get(&(group.to_owned(), stream.to_owned())).into_iter().flatten() {
+            *hours.entry(event.timestamp.hour()).or_default() += 1;
+        }
+        Ok(Counted::Done(hours))
     }
 
     fn quotas(&self) -> Quotas {

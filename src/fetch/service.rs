@@ -13,8 +13,8 @@ use crate::fetch::schedule::Scheduler;
 use crate::model::{LogGroup, LogStream};
 use crate::report::Report;
 use crate::source::{
-    Call, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents, LogSource, Page, Quotas,
-    SourceError, SourceErrorKind,
+    Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,
+    LogSource, Page, Quotas, SourceError, SourceErrorKind,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -137,6 +137,18 @@ impl Service {
         let count = |page: &FilterPage| page.events.len() as u64;
         let send = || self.source.filter_log_events(request.clone());
         self.call(Call::FilterLogEvents, weight, Some(&request.group), count, send).await
+    }
+
+    /// Starts a count of a stream's events; its id.
+    pub(crate) async fn start_count(&self, weight: Weight, request: CountEvents) -> Result<String, SourceError> {
+        let send = || self.source.start_count(request.clone());
+        self.call(Call::StartQuery, weight, Some(&request.group), |_| 0, send).await
+    }
+
+    /// How far a count is.
+    pub(crate) async fn count_results(&self, weight: Weight, query: &str) -> Result<Counted, SourceError> {
+        let send = || self.source.count_results(query.to_owned());
+        self.call(Call::GetQueryResults, weight, None, |_| 0, send).await
     }
 
     async fn call<T, F>(
@@ -263,6 +275,8 @@ impl Service {
                 Call::DescribeLogStreams => 1,
                 Call::GetLogEvents => 2,
                 Call::FilterLogEvents => 3,
+                Call::StartQuery => 4,
+                Call::GetQueryResults => 5,
             }],
         )
     }
@@ -303,6 +317,21 @@ mod tests {
         let page = service.describe_log_streams(Weight::Waiting, streams()).await.unwrap();
         assert_eq!(page.items.len(), 1);
         assert_eq!(source.calls(Call::DescribeLogStreams), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_are_paced_and_retried_as_every_call_is() {
+        let source = Arc::new(ScriptedSource::default());
+        source.put_stream("/g", "s", 1);
+        let service = service(&source, &CancellationToken::new());
+        source.fail_next(SourceErrorKind::Throttled);
+        let request = CountEvents { group: "/g".into(), stream: "s".into(), ..CountEvents::default() };
+        let query = service.start_count(Weight::Waiting, request.clone()).await.unwrap();
+        assert_eq!(source.calls(Call::StartQuery), 2);
+        assert_eq!(service.count_results(Weight::Waiting, &query).await.unwrap(), Counted::Done(Default::default()));
+        source.fail_next(SourceErrorKind::Denied);
+        assert!(service.start_count(Weight::Waiting, request).await.is_err());
+        assert_eq!(source.calls(Call::StartQuery), 3, "a refusal is not tried again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,13 +1,13 @@
 //! Where log events come from.
 //!
-//! [`LogSource`] is the service as the rest of the house sees it: four calls, each one HTTP request, no retries, no pacing. Its
+//! [`LogSource`] is the service as the rest of the house sees it: a few calls, each one HTTP request, no retries, no pacing. Its
 //! promises are CloudWatch's, and they are weak (an answer proves what it holds, never what it lacks): a page may be empty in the
 //! middle, a drained read may miss accepted events, listings lag. Whoever calls must live with that; see `fetch`.
 
 pub mod cloudwatch;
 pub mod demo;
 
-use crate::model::{LogEvent, LogGroup, LogStream, Timestamp};
+use crate::model::{Hours, LogEvent, LogGroup, LogStream, Timestamp};
 use async_trait::async_trait;
 
 /// A call of the service, each with a quota of its own (per account and region).
@@ -21,11 +21,25 @@ pub enum Call {
     GetLogEvents,
     /// Reads a group, or up to 100 named streams of it.
     FilterLogEvents,
+    /// Starts a Logs Insights query; billed by the bytes that it scans.
+    StartQuery,
+    /// Asks how far a query is.
+    GetQueryResults,
 }
 
 impl Call {
-    /// Every call.
-    pub const ALL: [Call; 4] =
+    /// Every call, in the order of the variants.
+    pub const ALL: [Call; 6] = [
+        Call::DescribeLogGroups,
+        Call::DescribeLogStreams,
+        Call::GetLogEvents,
+        Call::FilterLogEvents,
+        Call::StartQuery,
+        Call::GetQueryResults,
+    ];
+
+    /// The calls that a mount can't do without.
+    pub const NEEDED: [Call; 4] =
         [Call::DescribeLogGroups, Call::DescribeLogStreams, Call::GetLogEvents, Call::FilterLogEvents];
 
     /// The service's own name, as in an IAM action (`logs:GetLogEvents`).
@@ -35,6 +49,8 @@ impl Call {
             Call::DescribeLogStreams => "DescribeLogStreams",
             Call::GetLogEvents => "GetLogEvents",
             Call::FilterLogEvents => "FilterLogEvents",
+            Call::StartQuery => "StartQuery",
+            Call::GetQueryResults => "GetQueryResults",
         }
     }
 
@@ -45,6 +61,8 @@ impl Call {
             Call::DescribeLogStreams => "describe-log-streams",
             Call::GetLogEvents => "get-log-events",
             Call::FilterLogEvents => "filter-log-events",
+            Call::StartQuery => "start-query",
+            Call::GetQueryResults => "get-query-results",
         }
     }
 }
@@ -60,6 +78,10 @@ pub struct Quotas {
     pub get_log_events: f64,
     /// FilterLogEvents a second.
     pub filter_log_events: f64,
+    /// StartQuery a second.
+    pub start_query: f64,
+    /// GetQueryResults a second.
+    pub get_query_results: f64,
 }
 
 impl Quotas {
@@ -76,7 +98,26 @@ impl Quotas {
             "eu-central-1" | "ap-northeast-3" | "ap-southeast-3" | "ca-west-1" | "il-central-1" => 5.0,
             _ => 10.0,
         };
-        Quotas { describe_log_groups: 10.0, describe_log_streams: 25.0, get_log_events, filter_log_events }
+        Quotas {
+            describe_log_groups: 10.0,
+            describe_log_streams: 25.0,
+            get_log_events,
+            filter_log_events,
+            start_query: 10.0,
+            get_query_results: 10.0,
+        }
+    }
+
+    /// The same rate for every call.
+    pub fn all(rate: f64) -> Quotas {
+        Quotas {
+            describe_log_groups: rate,
+            describe_log_streams: rate,
+            get_log_events: rate,
+            filter_log_events: rate,
+            start_query: rate,
+            get_query_results: rate,
+        }
     }
 
     /// The rate of one call.
@@ -86,6 +127,8 @@ impl Quotas {
             Call::DescribeLogStreams => self.describe_log_streams,
             Call::GetLogEvents => self.get_log_events,
             Call::FilterLogEvents => self.filter_log_events,
+            Call::StartQuery => self.start_query,
+            Call::GetQueryResults => self.get_query_results,
         }
     }
 
@@ -96,6 +139,8 @@ impl Quotas {
             Call::DescribeLogStreams => &mut self.describe_log_streams,
             Call::GetLogEvents => &mut self.get_log_events,
             Call::FilterLogEvents => &mut self.filter_log_events,
+            Call::StartQuery => &mut self.start_query,
+            Call::GetQueryResults => &mut self.get_query_results,
         }
     }
 }
@@ -189,6 +234,30 @@ pub struct FilterPage {
     pub next: Option<String>,
 }
 
+/// A StartQuery request that counts one stream's events by the hour.
+#[derive(Clone, Debug, Default)]
+pub struct CountEvents {
+    /// The group's exact name.
+    pub group: String,
+    /// The stream's exact name.
+    pub stream: String,
+    /// Start of the timestamps wanted; a whole hour.
+    pub start: Timestamp,
+    /// **Exclusive** end; a whole hour. The answer holds at most 10,000 hours.
+    pub end: Timestamp,
+}
+
+/// How far a query is, as GetQueryResults tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Scheduled or running: ask again.
+    Running,
+    /// Events by the hour; hours without any are left out.
+    Done(Hours),
+    /// It ended without an answer, for this reason.
+    Failed(String),
+}
+
 /// What kind of refusal or failure a call met; decides between retrying, giving up and telling a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
@@ -237,8 +306,20 @@ pub trait LogSource: Send + Sync + 'static {
     async fn get_log_events(&self, request: GetEvents) -> Result<EventPage, SourceError>;
     /// One page of a group's events.
     async fn filter_log_events(&self, request: FilterEvents) -> Result<FilterPage, SourceError>;
+    /// Starts counting a stream's events by the hour (Logs Insights); gives the query's id.
+    async fn start_count(&self, _: CountEvents) -> Result<String, SourceError> {
+        Err(no_insights(Call::StartQuery))
+    }
+    /// How far the count with this id is.
+    async fn count_results(&self, _: String) -> Result<Counted, SourceError> {
+        Err(no_insights(Call::GetQueryResults))
+    }
     /// The quotas to start from.
     fn quotas(&self) -> Quotas;
     /// The region, for the mount's source name (`cwlogs:REGION`).
     fn region(&self) -> String;
+}
+
+fn no_insights(call: Call) -> SourceError {
+    SourceError { kind: SourceErrorKind::Unsupported, call, message: "there is no Logs Insights here".into() }
 }

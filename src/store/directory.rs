@@ -8,7 +8,7 @@ use super::index::{BLOCK_HEADER, BlockHead, Entry, FILE_HEADER_MAX, Identity};
 use super::live::{Filed, Live, Room, lock};
 use super::trouble::is_missing;
 use super::{Counts, StoreError};
-use crate::model::{LogEvent, Span, StreamId, Timestamp};
+use crate::model::{Hours, LogEvent, Span, StreamId, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -177,6 +177,21 @@ impl Live {
             },
         )?;
         Ok(counts)
+    }
+
+    /// How many events are stamped in each hour inside `span`.
+    pub(crate) fn hours(&self, room: &Room, span: Span) -> Result<Hours, StoreError> {
+        let mut hours = Hours::new();
+        self.scan(
+            room,
+            |head| head.meets(span),
+            |entry| {
+                if span.contains(entry.timestamp) {
+                    *hours.entry(entry.timestamp.hour()).or_default() += 1;
+                }
+            },
+        )?;
+        Ok(hours)
     }
 
     /// Least timestamp inside `span` of an event taken in at or after `ingested`.

@@ -26,7 +26,7 @@ pub(crate) mod in_memory;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{GroupId, LogEvent, LogGroup, LogStream, Span, StreamId, Timestamp};
+use crate::model::{GroupId, Hours, LogEvent, LogGroup, LogStream, Span, StreamId, Timestamp};
 use crate::render::Format;
 use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
@@ -306,6 +306,11 @@ impl Store {
     /// How many events of each kind are stored with a timestamp inside `span`.
     pub fn counts(&self, id: StreamId, span: Span) -> Result<Counts, StoreError> {
         self.room.live(id)?.counts(&self.room, span)
+    }
+
+    /// How many events are stored of each hour inside `span`. Reads the index of that span from disk.
+    pub fn hours(&self, id: StreamId, span: Span) -> Result<Hours, StoreError> {
+        self.room.live(id)?.hours(&self.room, span)
     }
 
     /// Least timestamp inside `span` of an event taken in at or after `ingested`; `None` if there is none. For the settled edge.

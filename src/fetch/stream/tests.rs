@@ -121,7 +121,7 @@ impl LogSource for Fake {
     }
 
     fn quotas(&self) -> Quotas {
-        Quotas { describe_log_groups: 1e4, describe_log_streams: 1e4, get_log_events: 1e4, filter_log_events: 1e4 }
+        Quotas::all(1e4)
     }
 
     fn region(&self) -> String {

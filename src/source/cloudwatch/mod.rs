@@ -11,6 +11,7 @@
 mod config;
 mod convert;
 mod error;
+mod query;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,8 @@ pub use config::{ConnectError, ConnectOptions};
 
 use crate::model::{LogGroup, LogStream};
 use crate::source::{
-    Call, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents, LogSource, Page, Quotas,
-    SourceError, SourceErrorKind,
+    Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,
+    LogSource, Page, Quotas, SourceError, SourceErrorKind,
 };
 use async_trait::async_trait;
 use aws_sdk_cloudwatchlogs::config::http::HttpResponse;
@@ -244,6 +245,34 @@ impl LogSource for CloudWatch {
             .await
             .map_err(|e| CloudWatch::failed(&live, Call::FilterLogEvents, with_token, &e))?;
         convert::filter_page(output).map_err(|lack| error::unusable(Call::FilterLogEvents, lack))
+    }
+
+    async fn start_count(&self, request: CountEvents) -> Result<String, SourceError> {
+        let query = query::text(&request.stream).ok_or_else(query::unspeakable)?;
+        let live = self.live().await;
+        let output = live
+            .client
+            .start_query()
+            .log_group_name(request.group)
+            .query_string(query)
+            .start_time(request.start.0.div_euclid(1000))
+            .end_time(request.end.0.div_euclid(1000))
+            .send()
+            .await
+            .map_err(|e| CloudWatch::failed(&live, Call::StartQuery, false, &e))?;
+        output.query_id.ok_or_else(|| error::unusable(Call::StartQuery, "no query id"))
+    }
+
+    async fn count_results(&self, query: String) -> Result<Counted, SourceError> {
+        let live = self.live().await;
+        let output = live
+            .client
+            .get_query_results()
+            .query_id(query)
+            .send()
+            .await
+            .map_err(|e| CloudWatch::failed(&live, Call::GetQueryResults, false, &e))?;
+        query::counted(output).map_err(|lack| error::unusable(Call::GetQueryResults, lack))
     }
 
     fn quotas(&self) -> Quotas {

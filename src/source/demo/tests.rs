@@ -242,3 +242,26 @@ async fn refusals() {
     let token = FilterEvents { group: "app/orders".into(), token: Some("x".into()), ..FilterEvents::default() };
     assert_eq!(kind(demo.filter_log_events(token).await.unwrap_err()), SourceErrorKind::InvalidToken);
 }
+
+#[tokio::test]
+async fn hours_are_counted_as_they_are_read() {
+    let (demo, _) = demo();
+    for group in groups_of(&demo).await {
+        for stream in streams_of(&demo, &group.name).await.into_iter().take(2) {
+            let day = Timestamp(EPOCH.0 - 24 * 3_600_000);
+            let request = CountEvents {
+                group: group.name.clone(),
+                stream: stream.name.clone(),
+                start: day,
+                end: Timestamp::of_hour(EPOCH.hour() + 1),
+            };
+            let query = demo.start_count(request).await.unwrap();
+            let mut expected = crate::model::Hours::new();
+            for event in forward(&demo, GetEvents { start: Some(day), ..get(&group.name, &stream.name) }).await.0 {
+                *expected.entry(event.timestamp.hour()).or_default() += 1;
+            }
+            assert_eq!(demo.count_results(query).await.unwrap(), Counted::Done(expected), "{}", stream.name);
+        }
+    }
+    assert!(demo.count_results("nonsense".into()).await.is_err());
+}

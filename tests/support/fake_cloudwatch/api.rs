@@ -4,7 +4,7 @@ use super::account::{Group, Stream};
 use super::locks::Locked;
 use super::plan::Plan;
 use super::state::{ACCOUNT, State};
-use super::{admin, filter, list, read};
+use super::{admin, filter, list, query, read};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(crate) struct Args {
     pub(crate) filter_pattern: Option<String>,
     pub(crate) retention_in_days: Option<u32>,
     pub(crate) log_events: Option<Vec<InputEvent>>,
+    pub(crate) query_string: Option<String>,
+    pub(crate) query_id: Option<String>,
 }
 
 /// An event as PutLogEvents takes it.
@@ -130,6 +132,8 @@ pub(crate) fn answer(name: &str, call: &Call) -> Result<Reply, Refusal> {
         "DescribeLogStreams" => list::describe_streams(call),
         "GetLogEvents" => read::get_events(call),
         "FilterLogEvents" => filter::filter_events(call),
+        "StartQuery" => query::start(call),
+        "GetQueryResults" => query::results(call),
         _ => Err(Refusal::new("UnknownOperationException", "")),
     }
 }

@@ -19,6 +19,7 @@ mod oracle;
 mod pattern;
 mod plan;
 mod populate;
+mod query;
 mod read;
 mod server;
 mod state;

@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) deleted_empty_ms: u64,
     /// Whether reads drop what is older than the group's retention.
     pub(crate) enforce_retention: bool,
+    /// A Logs Insights query is not complete for so many looks at it.
+    pub(crate) query_looks: u64,
     /// Credentials are refused with this error type (`ExpiredTokenException`, `UnrecognizedClientException`, …).
     pub(crate) credentials_error: Option<String>,
     /// Faults on demand. The first rule that matches and is due happens.
@@ -71,6 +73,7 @@ impl Default for Plan {
             token_ttl_ms: 0,
             deleted_empty_ms: 0,
             enforce_retention: false,
+            query_looks: 2,
             credentials_error: None,
             faults: Vec::new(),
         }
@@ -164,6 +167,7 @@ impl Quotas {
             "FilterLogEvents" => Some(10.0),
             "DescribeLogGroups" => Some(10.0),
             "DescribeLogStreams" => Some(25.0),
+            "StartQuery" | "GetQueryResults" => Some(10.0),
             _ => None,
         }
     }

@@ -4,7 +4,9 @@ use super::account::Account;
 use super::chance::{Chance, FaultCounts, Limits, TokenBook};
 use super::locks::{Locked, RwLocked};
 use super::plan::Plan;
+use super::query::Query;
 use super::stats::Stats;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -22,6 +24,8 @@ pub(crate) struct State {
     pub(crate) faults: Mutex<FaultCounts>,
     /// What is left of quotas.
     pub(crate) limits: Mutex<Limits>,
+    /// Queries started.
+    pub(crate) queries: Mutex<HashMap<String, Query>>,
     /// Tokens given.
     pub(crate) tokens: Mutex<TokenBook>,
     /// Counters.
@@ -41,6 +45,7 @@ impl State {
             chance: Mutex::new(Chance::new(plan.seed)),
             faults: Mutex::default(),
             limits: Mutex::default(),
+            queries: Mutex::default(),
             tokens: Mutex::default(),
             stats: Mutex::default(),
             down: watch::Sender::new(None),
