@@ -17,7 +17,8 @@ use std::time::Duration;
 const USAGE: &str = "cwlogs-mount [OPTIONS] [MOUNTPOINT]
        cwlogs-mount --demo [OPTIONS] MOUNTPOINT
        cwlogs-mount --unmount MOUNTPOINT
-       cwlogs-mount --check [OPTIONS]";
+       cwlogs-mount --check [OPTIONS]
+       cwlogs-mount --verify [GLOB]... [OPTIONS]";
 
 const AFTER: &str = "\
 Names in [brackets] are environment variables. Flags win over the environment, and it over the file.
@@ -55,7 +56,7 @@ const IGNORED_MOUNT_OPTIONS: &[&str] = &[
 ];
 
 /// Long options that make no sense as mount options.
-const NOT_MOUNT_OPTIONS: &[&str] = &["unmount", "check", "help", "version", "background-child"];
+const NOT_MOUNT_OPTIONS: &[&str] = &["unmount", "check", "verify", "reread", "help", "version", "background-child"];
 
 /// Mounts an AWS account's CloudWatch Logs: a folder for each log group, a read-only file for each stream.
 #[derive(Parser, Clone, Debug, Default)]
@@ -86,6 +87,18 @@ pub struct Cli {
     /// Say what is wrong: credentials, region, each permission, FUSE, cache
     #[arg(long, help_heading = "What to do")]
     pub check: bool,
+    /// Prove the cached streams GLOB (group/stream; all): count, compare, fetch
+    #[arg(
+        long,
+        value_name = "GLOB",
+        num_args = 0..,
+        help_heading = "What to do",
+        conflicts_with_all = ["unmount", "check"]
+    )]
+    pub verify: Option<Vec<String>>,
+    /// With --verify: read everything again instead of counting by Logs Insights
+    #[arg(long, help_heading = "What to do", requires = "verify")]
+    pub reread: bool,
 
     /// Profile of ~/.aws/config [AWS_PROFILE]
     #[arg(long, value_name = "NAME", help_heading = "AWS")]
@@ -106,7 +119,7 @@ pub struct Cli {
     /// Only streams of this exact name; repeatable [LOG_STREAMS_FILTER]
     #[arg(long, value_name = "NAME", help_heading = "Selection")]
     pub log_stream: Vec<String>,
-    /// Only streams with events since; they are shown whole
+    /// Only streams with events since, shown whole; --verify: hours since
     #[arg(long, value_name = "TIME", value_parser = value::since, help_heading = "Selection")]
     pub since: Option<Since>,
 
@@ -208,6 +221,10 @@ impl Cli {
             Cli::try_parse_from(expanded)?
         };
         cli.take_source()?;
+        // Said to clap as a conflict, it would no longer ask for --verify beside --reread.
+        if cli.verify.is_some() && cli.mountpoint.is_some() {
+            return Err(usage("--verify takes no mount point: the patterns come after it"));
+        }
         Ok(cli)
     }
 
@@ -354,8 +371,19 @@ mod tests {
         assert_eq!(status(&["--poll-interval", "0s", "/mnt"]), 2);
         assert_eq!(status(&["--rate", "get-log-events", "/mnt"]), 2);
         assert_eq!(status(&["--demo", "--region", "x", "/mnt"]), 2);
+        assert_eq!(status(&["/mnt", "--verify"]), 2);
+        assert_eq!(status(&["--reread", "/mnt"]), 2);
+        assert_eq!(status(&["--verify", "--unmount"]), 2);
         assert_eq!(status(&["--help"]), 0);
         assert_eq!(status(&["--version"]), 0);
+    }
+
+    #[test]
+    fn verify_takes_what_follows_it() {
+        assert_eq!(parse(&["--verify"]).unwrap().verify, Some(Vec::new()));
+        let cli = parse(&["--verify", "a/*", "b", "--reread", "--since", "1d"]).unwrap();
+        assert_eq!(cli.verify.unwrap(), ["a/*", "b"]);
+        assert!(cli.reread && cli.since.is_some());
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! * [`store`]: the local copy: text and index files a stream, and the catalogue. Knows bytes, not AWS.
 //! * [`source`]: where events come from: the trait and its implementations, CloudWatch and the built-in demo.
 //!
-//! Around them: [`cli`] (what was typed) → [`config`] (what is meant) → [`daemon`] (the life of a mount), and [`check`].
+//! Around them: [`cli`] (what was typed) → [`config`] (what is meant) → [`daemon`] (the life of a mount), [`check`] and
+//! [`verify`].
 //! Leaves that every room may use: [`model`], [`error`], [`clock`], [`render`], [`report`].
 
 pub mod check;
@@ -26,6 +27,7 @@ pub mod report;
 pub mod source;
 pub mod store;
 pub mod tree;
+pub mod verify;
 
 #[cfg(test)]
 #[path = "../tests/model/mod.rs"]

@@ -27,6 +27,9 @@ fn main() -> ExitCode {
     if cli.check {
         return check_setup(&config);
     }
+    if let Some(globs) = cli.verify {
+        return verify(&config, globs, cli.reread);
+    }
     let mountpoint = match config.required_mountpoint() {
         Ok(path) => path.to_owned(),
         Err(error) => return refuse(error),
@@ -43,6 +46,14 @@ fn unmount(mountpoint: &Path) -> ExitCode {
 
 fn check_setup(config: &Config) -> ExitCode {
     match daemon::check_setup(config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(error.to_string()),
+    }
+}
+
+fn verify(config: &Config, globs: Vec<String>, reread: bool) -> ExitCode {
+    match daemon::verify_cache(config, globs, reread) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(error.to_string()),

@@ -11,9 +11,11 @@ mod notify;
 mod process;
 mod run;
 mod signals;
+mod verify;
 
 pub use check::check_setup;
 pub use run::run;
+pub use verify::verify_cache;
 
 /// Why the mount couldn't be started or went down: one line, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

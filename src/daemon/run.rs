@@ -6,7 +6,7 @@
 //! a detached session alive.
 
 use super::background::{self, Parent};
-use super::lock::CacheLock;
+use super::lock::{CacheLock, Purpose};
 use super::log::Log;
 use super::signals::{Ask, Signals};
 use super::{Failure, notify, process};
@@ -139,7 +139,7 @@ impl Running {
         // The lock before the mount point: a daemon that is just ending removes the folder that it made, then unlocks.
         let resolved = unmount::resolve(asked).map_err(Failure::new)?;
         refuse_overlap(&cache_dir, &resolved)?;
-        let lock = CacheLock::take(&cache_dir, &resolved, unmount::is_mounted)?;
+        let lock = CacheLock::take(&cache_dir, Purpose::Mount(&resolved), unmount::is_mounted)?;
         let mountpoint = MountPoint::prepare(&resolved).map_err(Failure::new)?;
         let parts = Parts { config, log, in_background, source, region, quotas, cache_dir };
         match parts.assemble(runtime, mountpoint.path()) {
@@ -267,7 +267,7 @@ fn tree_settings(config: &Config) -> TreeSettings {
     }
 }
 
-async fn connect(config: &Config) -> Result<Arc<dyn LogSource>, Failure> {
+pub(super) async fn connect(config: &Config) -> Result<Arc<dyn LogSource>, Failure> {
     if config.demo {
         return Ok(Arc::new(Demo::new(demo_epoch(), Arc::new(SystemClock))));
     }

@@ -11,8 +11,9 @@ const MAY: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("source", &[]),
     ("report", &["source"]),
-    ("daemon", &["cli", "config", "mount", "tree", "fetch", "store", "source", "check"]),
+    ("daemon", &["cli", "config", "mount", "tree", "fetch", "store", "source", "check", "verify"]),
     ("check", &["source", "store"]),
+    ("verify", &["fetch", "store"]),
     ("config", &["cli", "mount", "tree", "fetch", "store", "source"]),
     ("cli", &["config", "fetch", "store"]),
 ];

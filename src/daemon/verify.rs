@@ -1,0 +1,55 @@
+//! `--verify`: the rooms below the tree put together without a mount, on the cache of the mount it speaks of.
+
+use super::Failure;
+use super::lock::{CacheLock, Purpose};
+use super::log::Log;
+use super::run::connect;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::fetch::{Fetch, Since};
+use crate::model::Timestamp;
+use crate::mount::unmount;
+use crate::store::Store;
+use crate::verify::{VerifyOptions, verify};
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Proves the copies that `globs` chooses (all if empty). Whether all are equal at the end.
+pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result<bool, Failure> {
+    // What is found is told line by line; the log has only what a person asks for, and errors.
+    let _log = Log::start(if config.verbosity > 0 { config.verbosity } else { -1 });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("can't start: {error}")))?;
+    runtime.block_on(async {
+        let source = connect(config).await?;
+        let cache_dir = config.cache_folder(&source.region()).map_err(Failure::new)?;
+        let _lock = CacheLock::take(&cache_dir, Purpose::Verify, unmount::is_mounted)?;
+        let store = Store::open(&cache_dir)
+            .map_err(|error| Failure::new(format!("cache folder {}: {error}", cache_dir.display())))?;
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let mut settings = config.fetch_settings(source.quotas());
+        // It chooses hours here, not streams.
+        let since = settings.selection.since.take();
+        let options = VerifyOptions {
+            globs,
+            selection: settings.selection.clone(),
+            since: since.map(|since| match since {
+                Since::Ago(ago) => now - ago,
+                Since::At(at) => at,
+            }),
+            settled: now - settings.settle_after,
+            now,
+            reread,
+            quiet: config.verbosity < 0,
+        };
+        let (fetch, _news) = Fetch::start(source, store.clone(), Arc::new(SystemClock), settings, Arc::default());
+        let proved = verify(fetch.clone(), store.clone(), options, &mut io::stdout().lock()).await;
+        fetch.stop().await;
+        store.close().await.map_err(|error| Failure::new(format!("cache folder {}: {error}", cache_dir.display())))?;
+        proved.map_err(Failure::new)
+    })
+}
