@@ -199,6 +199,7 @@ async fn join_checks(
             read_to: None,
             only_complete: false,
             calls: None,
+            tally: None,
         };
         if drain(read, wanted).await? == Drained::LeftEarly {
             return Ok(None);
