@@ -20,6 +20,8 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod model;
 pub mod mount;
 pub mod render;

@@ -83,7 +83,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<FileSettings>, String> {
     }
 }
 
-fn parse(text: &str) -> Result<FileSettings, String> {
+pub(crate) fn parse(text: &str) -> Result<FileSettings, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;

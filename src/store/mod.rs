@@ -9,6 +9,8 @@ mod catalogue;
 mod directory;
 mod disk;
 mod evict;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod index;
 mod killpoint;
 mod live;

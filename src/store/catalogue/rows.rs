@@ -164,6 +164,14 @@ impl StreamRecord {
     }
 }
 
+/// Reads bytes as either row, with and without the checksum that keeps most nonsense out.
+#[cfg(fuzzing)]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let sealed = seal([&[VERSION], bytes].concat());
+    drop((GroupRecord::decode(bytes), StreamRecord::decode(bytes)));
+    drop((GroupRecord::decode(&sealed), StreamRecord::decode(&sealed)));
+}
+
 fn seal(mut out: Vec<u8>) -> Vec<u8> {
     let crc = crc32fast::hash(&out);
     out.extend_from_slice(&crc.to_le_bytes());
