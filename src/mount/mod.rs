@@ -1,12 +1,14 @@
 //! The kernel's side: the only room that names fuser.
 //!
 //! Threads: the session's few, which decode and answer what is ready; the notifier, which tells the kernel of sizes; the poker,
-//! which makes calls on our own mount; the watcher, which looks for inotify watches. What waits, waits in the runtime.
+//! which lets watchers hear of growth; the one that makes calls on our own mount; the watcher, which looks for inotify
+//! watches. What waits, waits in the runtime.
 
 mod adapter;
 mod answer;
 mod attr;
 mod caller;
+mod calls;
 mod disk;
 mod errno;
 mod gate;
@@ -20,11 +22,11 @@ use crate::error::{Error, ErrorKind};
 use crate::tree::Tree;
 use adapter::Adapter;
 use answer::Answerer;
+use calls::Calls;
 use fuser::Session;
 use gate::Gate;
 use notify::Messenger;
 pub use options::MountOptions;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
@@ -66,22 +68,16 @@ impl Mount {
         let (notices_in, notices) = mpsc::channel();
         let (pokes_in, pokes) = mpsc::channel();
         let gate = Arc::new(Gate::default());
-        let (poker_in, poker) = mpsc::sync_channel(1);
+        let (calls, caller) = Calls::start(mountpoint).map_err(failed)?;
         {
-            let (tree, gate, path, notifier) = (tree.clone(), gate.clone(), mountpoint.to_path_buf(), notifier.clone());
-            spawn("poker", move || {
-                // SAFETY: gettid has no preconditions.
-                let _ = poker_in.send(unsafe { libc::gettid() } as u32);
-                poke::run(&tree, &path, &gate, &notifier, &pokes);
-            })
-            .map_err(failed)?;
+            let (tree, gate, notifier, calls) = (tree.clone(), gate.clone(), notifier.clone(), calls.clone());
+            spawn("poker", move || poke::run(&tree, &calls, &gate, &notifier, &pokes)).map_err(failed)?;
         }
-        let poker = poker.recv().unwrap_or(0);
         {
             let (tree, notifier) = (tree.clone(), notifier.clone());
             spawn("notifier", move || notify::run(&tree, &notifier, &gate, &notices, &pokes_in)).map_err(failed)?;
         }
-        tree.connect(Arc::new(Messenger::new(notifier, notices_in)), poker);
+        tree.connect(Arc::new(Messenger::new(notifier, notices_in)), caller);
         // Last: the first request may come with the first answer.
         spawn("session", move || {
             if let Err(error) = session.run() {
@@ -90,8 +86,8 @@ impl Mount {
         })
         .map_err(failed)?;
         {
-            let (tree, state, path) = (tree, state.clone(), mountpoint.to_path_buf());
-            spawn("watcher", move || watch(&tree, &path, &state)).map_err(failed)?;
+            let state = state.clone();
+            spawn("watcher", move || watch(&tree, calls, &state)).map_err(failed)?;
         }
         {
             let state = state.clone();
@@ -128,8 +124,10 @@ impl State {
     }
 }
 
-fn watch(tree: &Tree, mountpoint: &Path, state: &State) {
-    let Ok(device) = std::fs::metadata(mountpoint).map(|m| m.dev()) else { return };
+fn watch(tree: &Tree, calls: Calls, state: &State) {
+    let device = calls.device();
+    drop(calls);
+    let Ok(device) = device else { return };
     loop {
         let over = state.over.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = state.changed.wait_timeout_while(over, WATCH_INTERVAL, |over| !*over);

@@ -1,15 +1,14 @@
-//! The thread that makes calls on our own mount, so that inotify watchers hear of growth and of new names: a change that the
-//! daemon makes known by notifications raises no event, a system call through the mount does.
+//! The thread that lets inotify watchers hear of growth and of new names: a change that the daemon makes known by
+//! notifications raises no event, a system call through the mount does (see `calls`).
 
+use super::calls::Calls;
 use super::gate::Gate;
 use crate::tree::{Ino, Tree};
 use fuser::{INodeNo, Notifier};
 use std::collections::HashMap;
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -34,9 +33,8 @@ struct Made {
     since: Instant,
 }
 
-/// Makes the calls until the mount is gone.
-pub(super) fn run(tree: &Tree, mountpoint: &Path, gate: &Gate, notifier: &Notifier, pokes: &Receiver<Poke>) {
-    let mut mount = MountRoot::new(mountpoint.to_path_buf());
+/// Has the calls made until the mount is gone.
+pub(super) fn run(tree: &Tree, mount: &Calls, gate: &Gate, notifier: &Notifier, pokes: &Receiver<Poke>) {
     let interval = tree.settings().poke_interval;
     let mut due: HashMap<Ino, Instant> = HashMap::new();
     let mut last: HashMap<Ino, Instant> = HashMap::new();
@@ -106,60 +104,5 @@ pub(super) fn run(tree: &Tree, mountpoint: &Path, gate: &Gate, notifier: &Notifi
 fn report(result: io::Result<()>, path: &Path) {
     if let Err(error) = result {
         tracing::debug!(path = %path.display(), %error, "watchers not told");
-    }
-}
-
-/// The mount's root, opened for each call alone: a descriptor kept open would make every unmount from outside busy.
-struct MountRoot {
-    path: PathBuf,
-    device: Option<libc::dev_t>,
-}
-
-impl MountRoot {
-    fn new(path: PathBuf) -> MountRoot {
-        MountRoot { path, device: None }
-    }
-
-    /// The root, if our mount is still what is at the path.
-    fn open(&mut self) -> io::Result<OwnedFd> {
-        let path = CString::new(self.path.as_os_str().as_bytes())?;
-        // SAFETY: `path` is a NUL-terminated string that lives over the call.
-        let fd = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just opened and belongs to nobody else.
-        let root = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: an all-zero stat is a valid value of that plain C struct.
-        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: `root` is open and `stat` writable over the call.
-        if unsafe { libc::fstat(root.as_raw_fd(), &raw mut stat) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if *self.device.get_or_insert(stat.st_dev) != stat.st_dev {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "something else is mounted here"));
-        }
-        Ok(root)
-    }
-
-    /// Raises IN_MODIFY: a new modification time alone.
-    fn touch(&mut self, path: &Path) -> io::Result<()> {
-        let root = self.open()?;
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let omit = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
-        let now = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_NOW };
-        let times = [omit, now];
-        // SAFETY: `root` is open, `path` NUL-terminated and `times` two timespecs, all alive over the call.
-        let result = unsafe { libc::utimensat(root.as_raw_fd(), path.as_ptr(), times.as_ptr(), 0) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// Raises IN_CREATE.
-    fn make(&mut self, path: &Path) -> io::Result<()> {
-        let root = self.open()?;
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: `root` is open and `path` NUL-terminated, both alive over the call.
-        let result = unsafe { libc::mknodat(root.as_raw_fd(), path.as_ptr(), libc::S_IFREG | 0o644, 0) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

@@ -230,6 +230,8 @@ impl Drop for Mounted {
                 std::thread::sleep(Duration::from_millis(10));
             }
             let _ = self.daemon.kill();
+            // A daemon that waits for itself ends only when its mount is aborted, and would keep the test for ever.
+            abort(&self.path);
             let _ = self.daemon.wait();
         }
         if !self.leave {
@@ -247,10 +249,19 @@ pub(crate) fn is_mounted(path: &Path) -> bool {
 
 /// Takes away whatever is mounted at `path`.
 pub(crate) fn detach(path: &Path) {
+    unmount(path, libc::MNT_DETACH);
+}
+
+/// As `detach`; whoever waits for an answer gets an error.
+fn abort(path: &Path) {
+    unmount(path, libc::MNT_DETACH | libc::MNT_FORCE);
+}
+
+fn unmount(path: &Path, flags: i32) {
     if is_mounted(path) {
         let path = CString::new(path.as_os_str().as_bytes()).unwrap();
         // SAFETY: a NUL-terminated path that lives over the call.
-        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+        unsafe { libc::umount2(path.as_ptr(), flags) };
     }
 }
 
