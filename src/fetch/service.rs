@@ -3,7 +3,8 @@
 //! A request waits for its permit, is sent with a time limit of its own, and is tried again when throttled, unavailable, cut off
 //! or unanswered, after a jittered back-off and within the call kind's retry budget, until `patience` has gone by since it was
 //! asked for. Throttling slows the whole call kind through the scheduler, so its retries need no budget. Refusals come back at
-//! once. Who has a cached copy to show ([`Weight::Refreshing`]) waits neither for a network that is gone nor for a second time-out.
+//! once. Who has a cached copy to show ([`Weight::Refreshing`]) waits neither for a network that is gone, nor for one that swallows
+//! every request, nor for a second time-out.
 //! Dropping the future ends everything, the request in flight included; so does the stop token, with an error whose message
 //! is [`STOPPING`]. Each try is reported once.
 
@@ -35,6 +36,11 @@ const DRY_STEP: Duration = Duration::from_secs(1);
 const OUTAGE_PATIENCE: Duration = Duration::from_secs(2);
 /// So long after a failure of such an outage nothing is asked for those who can be shown a cached copy.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(5);
+/// For how long nothing at all may be answered before who has a cached copy is shown it: a network that swallows requests refuses
+/// none of them. One slow answer among others is waited for.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The same while the network is known to be gone.
+const SILENCE_AGAIN: Duration = Duration::from_secs(1);
 /// Failures further apart than this belong to two outages.
 const OUTAGE_GAP: Duration = Duration::from_secs(60);
 
@@ -60,6 +66,8 @@ pub(crate) struct Service {
     budgets: Mutex<[Budget; Call::ALL.len()]>,
     patience: watch::Sender<Duration>,
     outage: Mutex<Option<Outage>>,
+    /// When the newest answer of any kind came.
+    answered: watch::Sender<Instant>,
     stopping: CancellationToken,
 }
 
@@ -89,6 +97,7 @@ impl Service {
             budgets: Mutex::new(Call::ALL.map(|_| Budget::new(now))),
             patience: watch::Sender::new(patience),
             outage: Mutex::default(),
+            answered: watch::Sender::new(now),
             stopping,
         }
     }
@@ -201,7 +210,15 @@ impl Service {
             permit.sent();
             let sent = Instant::now();
             let limit = deadline.min(Instant::now() + TRY_TIMEOUT);
-            let result = timeout_at(limit, send())
+            let answer = async {
+                tokio::select! {
+                    answer = send() => answer,
+                    () = self.silence(weight, sent) => {
+                        Err(failed(call, SourceErrorKind::Timeout, "nothing is answered: the network seems to be gone"))
+                    }
+                }
+            };
+            let result = timeout_at(limit, answer)
                 .await
                 .unwrap_or_else(|_| Err(failed(call, SourceErrorKind::Timeout, "it was given up")));
             self.report.call(call, group, result.as_ref().map(&count).map_err(|error| error.kind), waited);
@@ -251,11 +268,29 @@ impl Service {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(failure, Some(SourceErrorKind::Network | SourceErrorKind::Timeout)) {
             *outage = None;
+            self.answered.send_replace(now);
             return now;
         }
         let since = outage.filter(|outage| now < outage.last + OUTAGE_GAP).map_or(sent, |outage| outage.since);
         *outage = Some(Outage { since, last: now });
         since
+    }
+
+    /// Ends once nothing has been answered for a while since `sent`; never for those who have nothing else to show.
+    async fn silence(&self, weight: Weight, sent: Instant) {
+        if weight != Weight::Refreshing {
+            return std::future::pending().await;
+        }
+        let known = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.is_some_and(|outage| outage.since + OUTAGE_PATIENCE <= outage.last);
+        let bound = if known { SILENCE_AGAIN } else { SILENCE };
+        loop {
+            let until = sent.max(*self.answered.borrow()) + bound;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
     }
 
     /// Whether the network has been gone for a while, and was so a moment ago.
@@ -406,7 +441,43 @@ mod tests {
         source.hang(true);
         let start = Instant::now();
         let error = service.describe_log_streams(Weight::Refreshing, streams()).await.unwrap_err();
+        assert_eq!((error.kind, start.elapsed()), (SourceErrorKind::Timeout, SILENCE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_among_others_is_waited_for() {
+        let source = Arc::new(ScriptedSource::default());
+        source.hang(true);
+        let service = service(&source, &CancellationToken::new());
+        let others = Arc::clone(&service);
+        tokio::spawn(async move {
+            loop {
+                sleep(Duration::from_secs(2)).await;
+                others.note(Instant::now(), None);
+            }
+        });
+        let start = Instant::now();
+        let error = service.describe_log_streams(Weight::Refreshing, streams()).await.unwrap_err();
         assert_eq!((error.kind, start.elapsed()), (SourceErrorKind::Timeout, TRY_TIMEOUT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_that_swallows_everything_is_remembered() {
+        let source = Arc::new(ScriptedSource::default());
+        source.put_stream("/g", "s", 1);
+        source.hang(true);
+        let service = service(&source, &CancellationToken::new());
+        assert!(service.describe_log_streams(Weight::Refreshing, streams()).await.is_err());
+        let start = Instant::now();
+        assert!(service.describe_log_streams(Weight::Refreshing, streams()).await.is_err());
+        assert_eq!(start.elapsed(), Duration::ZERO, "it was looked at a moment ago");
+        tokio::time::advance(OUTAGE_PAUSE).await;
+        let start = Instant::now();
+        assert!(service.describe_log_streams(Weight::Refreshing, streams()).await.is_err());
+        assert_eq!(start.elapsed(), SILENCE_AGAIN);
+        source.hang(false);
+        tokio::time::advance(OUTAGE_PAUSE).await;
+        service.describe_log_streams(Weight::Refreshing, streams()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
