@@ -336,7 +336,7 @@ async fn by_names(
         for id in ids.iter().filter(|id| waiting.contains(id)) {
             let from = by_id.get(id).copied().unwrap_or(Timestamp::EPOCH);
             let waits = Arc::new(());
-            match read_from(home.stream(*id)?, from, Arc::downgrade(&waits)).await {
+            match read_from(home.stream(*id)?, Weight::Refreshing, from, Arc::downgrade(&waits)).await {
                 // Told by `read_from`; what is cached of it is all that there is.
                 Err(Fault::Known(_)) => lock(&group.checks.state).note_reads([*id], began),
                 other => other?,

@@ -74,7 +74,7 @@ impl Stream {
         let chain = lock(&self.group.checks.state).chain;
         let from = edge(&self.row()?.extent, chain, settle_after).min(settled);
         let waits = Arc::new(());
-        let read = refresh::read_from(self.clone(), from, Arc::downgrade(&waits)).await;
+        let read = refresh::read_from(self.clone(), Weight::Waiting, from, Arc::downgrade(&waits)).await;
         read.map_err(|fault| fault.about(&self.subject))
     }
 

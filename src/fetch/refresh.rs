@@ -262,7 +262,12 @@ async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
     }
     // Lives as long as this future: whoever withdraws ends the read after the page in flight.
     let waits = Arc::new(());
-    let task = stream.home.shared.tasks.spawn(read_from(stream.clone(), Timestamp::EPOCH, Arc::downgrade(&waits)));
+    let task = stream.home.shared.tasks.spawn(read_from(
+        stream.clone(),
+        Weight::Refreshing,
+        Timestamp::EPOCH,
+        Arc::downgrade(&waits),
+    ));
     match task.await.unwrap_or(Err(Fault::Died)) {
         Ok(()) => Ok(()),
         Err(Fault::Stopping) => Err(Fault::Stopping.about(&stream.subject)),
@@ -276,13 +281,18 @@ async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
 
 /// Reads one complete stream from `from` (not after its settled edge) to now, drained, and what is stamped ahead; for as long as
 /// `waits` lives.
-pub(crate) async fn read_from(stream: Arc<Stream>, from: Timestamp, waits: Weak<()>) -> Result<(), Fault> {
+pub(crate) async fn read_from(
+    stream: Arc<Stream>,
+    weight: Weight,
+    from: Timestamp,
+    waits: Weak<()>,
+) -> Result<(), Fault> {
     let began = Instant::now();
     let now = stream.home.shared.clock.now();
     let end = now + Duration::from_millis(1);
     let read = Read {
         stream: &stream,
-        weight: Weight::Refreshing,
+        weight,
         start: Some(from),
         end,
         read_to: None,
@@ -300,7 +310,7 @@ pub(crate) async fn read_from(stream: Arc<Stream>, from: Timestamp, waits: Weak<
     if drained == Drained::LeftEarly {
         return Ok(());
     }
-    let mut last = ahead(&stream, Weight::Refreshing, end, now).await?;
+    let mut last = ahead(&stream, weight, end, now).await?;
     last.only_complete = true;
     last.read_to = Some(now);
     last.seal = Some(Seal { from, began: now });
