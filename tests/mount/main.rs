@@ -2,8 +2,9 @@
 //!
 //! `world` is what each test stands in. `tools` compares 286 commands with plain files · `content` bytes against the oracle ·
 //! `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
-//! and names · `damage` a cache that is too small, full or damaged · `users` who mounts and who reads · `verify` the copy proved ·
-//! `lifecycle` starting and ending · `kills` ending without warning · `moto` the main job on another server.
+//! and names · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
+//! and who reads · `verify` the copy proved · `lifecycle` starting and ending · `kills` ending without warning · `moto` the main
+//! job on another server.
 
 // clippy.toml allows it in tests, but clippy takes only the functions marked as tests for such, not what they share.
 #![allow(clippy::unwrap_used)]
@@ -18,6 +19,7 @@ mod follow;
 mod kills;
 mod lifecycle;
 mod moto;
+mod offline;
 mod restart;
 mod tools;
 mod users;

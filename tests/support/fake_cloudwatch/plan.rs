@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) query_looks: u64,
     /// Credentials are refused with this error type (`ExpiredTokenException`, `UnrecognizedClientException`, …).
     pub(crate) credentials_error: Option<String>,
+    /// Every other access key id is refused as expired.
+    pub(crate) accepted_key: Option<String>,
     /// Faults on demand. The first rule that matches and is due happens.
     pub(crate) faults: Vec<Fault>,
 }
@@ -75,6 +77,7 @@ impl Default for Plan {
             enforce_retention: false,
             query_looks: 2,
             credentials_error: None,
+            accepted_key: None,
             faults: Vec::new(),
         }
     }

@@ -86,8 +86,11 @@ async fn handle(state: Arc<State>, cut: Cut, request: Request<Incoming>) -> Resu
     let target = head.headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or("");
     let name = target.strip_prefix("Logs_20140328.").unwrap_or("");
     let plan = state.plan();
+    let signed = head.headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or("");
+    let is_key = |key: &String| signed.contains(&format!("Credential={key}/"));
+    let expired = plan.accepted_key.as_ref().is_some_and(|key| !is_key(key));
     let mut line = CallLine { at: now(), call: name.into(), ..CallLine::default() };
-    let (answer, fault) = call(&state, &plan, name, &body, &mut line).await;
+    let (answer, fault) = call(&state, &plan, name, &body, expired, &mut line).await;
     if fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Hang) {
         line.error = Some("hang".into());
         state.stats.locked().add(line, 0);
@@ -140,6 +143,7 @@ async fn call(
     plan: &Plan,
     name: &str,
     body: &[u8],
+    expired: bool,
     line: &mut CallLine,
 ) -> (Result<Reply, Refusal>, Option<Fault>) {
     let args: Args = match serde_json::from_slice(if body.is_empty() { b"{}" } else { body }) {
@@ -154,7 +158,7 @@ async fn call(
     let group = line.group.as_deref();
     let slow = plan.slow.iter().find(|slow| slow.which.matches(name, group, &line.streams));
     let latency = Duration::from_millis(slow.map_or(plan.latency_ms, |slow| slow.ms));
-    let refused = admit(state, plan, name);
+    let refused = if expired { Err(expired_credentials()) } else { admit(state, plan, name) };
     let fault = match &refused {
         Ok(()) => {
             // Copied out, so that no lock is held below.
