@@ -4,7 +4,7 @@
 
 use super::ops::{Form, History, Op};
 use super::oracle::Shown;
-use super::reference::SLOTS;
+use super::reference::{POLL, SLOTS};
 use super::source::{Reference, TRACED};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
@@ -83,6 +83,8 @@ pub(crate) struct World {
     /// Syncs of disks before this one.
     syncs: u64,
     pub(crate) shown: BTreeMap<StreamId, Shown>,
+    /// When the disk was last full; far ahead while it is.
+    pub(crate) filled: Timestamp,
 }
 
 /// Runs a history to its end; tells how many syncs it made.
@@ -112,7 +114,7 @@ impl World {
         if let Some(cut) = cut {
             disk.freeze_at(cut.at);
         }
-        World { service, clock, disk, house: None, cut, syncs: 0, shown: BTreeMap::new() }
+        World { service, clock, disk, house: None, cut, syncs: 0, shown: BTreeMap::new(), filled: Timestamp::EPOCH }
     }
 
     /// Starts the program; if the power goes meanwhile, again.
@@ -126,7 +128,7 @@ impl World {
         };
         let settings = FetchSettings {
             selection: Selection::default(),
-            poll_interval: Duration::from_secs(1),
+            poll_interval: POLL,
             late_window: Duration::from_secs(300),
             settle_after: Duration::from_secs(900),
             listing_ttl: Duration::from_secs(10),
@@ -144,6 +146,8 @@ impl World {
     fn next_disk(&mut self, unsynced: Unsynced) {
         self.syncs += self.disk.syncs();
         self.disk = self.disk.after_power_cut(unsynced);
+        // The next one has room.
+        self.filled = self.filled.min(self.service.now());
         if let Some(cut) = self.cut.filter(|cut| cut.at > self.syncs) {
             self.disk.freeze_at(cut.at - self.syncs);
         }
@@ -183,13 +187,15 @@ impl World {
             Op::PutAgain { slot } => self.service.memory().put_again(*slot, now),
             Op::Delete { slot } => self.service.memory().delete(*slot, now),
             Op::Remake { slot } => self.service.memory().remake(*slot, now),
-            Op::Release => self.service.memory().release(),
+            Op::Release => self.service.memory().release(now),
             Op::Trouble { kind, calls } => self.service.memory().fail(*kind, *calls),
             Op::ExpireTokens => self.service.memory().epoch += 1,
             Op::Open { slot } => {
                 if let Some(stream) = self.stream(*slot).await? {
                     let opened = in_time("an open", stream.bring_up_to_date()).await?;
-                    self.tolerate(opened)?;
+                    if self.tolerate(opened)?.is_some() && !self.disk.is_frozen() {
+                        self.check_open(stream.id(), now)?;
+                    }
                 }
             }
             Op::OpenAll => return self.open_all().await,
@@ -225,7 +231,10 @@ impl World {
                 let time = Duration::from_millis((*ms).into());
                 sleep(if self.house().follows.is_empty() { time } else { time.min(WATCHED_WAIT) }).await;
             }
-            Op::Fill { full } => self.disk.fill(*full),
+            Op::Fill { full } => {
+                self.disk.fill(*full);
+                self.filled = if *full { Timestamp(i64::MAX) } else { now };
+            }
             Op::Restart => return self.restart().await,
             Op::Crash { unsynced } => return self.crash(*unsynced).await,
         }
@@ -368,7 +377,7 @@ impl World {
     /// The service shows everything, time goes by, and each living stream is opened once more.
     async fn end(&mut self) -> Verdict {
         // The cut would be one of what comes after the history.
-        self.service.memory().calm();
+        self.service.memory().calm(self.service.now());
         self.disk.fill(false);
         self.house_mut().follows.clear();
         for open in std::mem::take(&mut self.house_mut().begun) {

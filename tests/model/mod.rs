@@ -4,6 +4,7 @@
 //! `CWLOGS_MODEL_SEED` with which of them to begin: a failure prints it. Each history has a seed of its own, one after the other, so
 //! that a failed one is run again alone by its seed and one case; `CWLOGS_MODEL_TRACE` then tells its steps and the service's answers.
 
+mod cases;
 mod harness;
 mod ops;
 mod oracle;
@@ -17,9 +18,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use std::ops::RangeInclusive;
 
 /// Histories of a plain test run.
-const CASES: u64 = 60;
+const CASES: u64 = 200;
 /// Histories that are cut at every sync in a plain test run.
-const CUTS: u64 = 1;
+const CUTS: u64 = 3;
 /// How long a failed history is made shorter, in ms.
 const SHRINK: u32 = 60_000;
 

@@ -6,6 +6,10 @@ use crate::model::{LogEvent, StreamId, Timestamp};
 use crate::render::{Format, render};
 use crate::store::row::StreamRow;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// For how long after a failure an open may do with what is cached.
+const TROUBLE: Duration = Duration::from_secs(60);
 
 /// What was ever shown of a row.
 pub(crate) struct Shown {
@@ -99,6 +103,24 @@ impl World {
         self.shown.insert(row.id, Shown { text, len, group, name: row.stream.name.clone() });
         self.keep_reader(row.id, reader);
         Ok(())
+    }
+
+    /// An open that began at `called` brought what the service showed then. After trouble a cached copy may be shown as it is.
+    pub(crate) fn check_open(&self, id: StreamId, called: Timestamp) -> Verdict {
+        let lately = called - TROUBLE;
+        if !self.service.memory().was_well_since(lately) || self.filled >= lately {
+            return Ok(());
+        }
+        let store = &self.house().store;
+        let read = |e| format!("row {} can't be read: {e}", id.0);
+        let row = store.stream(id).map_err(read)?.ok_or("its row is lost")?;
+        if row.gone {
+            return Ok(());
+        }
+        let group = store.group(row.group).map_err(read)?.ok_or("its group is lost")?.group.name;
+        let owed = self.service.memory().owed(&group, &row.stream.name, row.stream.created, called);
+        let events = store.events(id).map_err(read)?;
+        more_than(&owed, &tally(&events)).map_or(Ok(()), |what| Err(format!("the open didn't bring {what}")))
     }
 
     /// A living stream that was just opened is whole.

@@ -12,6 +12,12 @@ pub(crate) const SLOTS: [(&str, &str); 6] =
 
 /// How long after it was put an answer may lack an event.
 pub(crate) const YOUNG: Duration = Duration::from_secs(60);
+/// How old a check may be that serves an open: the poll interval of the settings.
+pub(crate) const POLL: Duration = Duration::from_secs(1);
+/// What is shown so soon after its stamp isn't late: polls and checks overlap by more.
+const PROMPT: Duration = Duration::from_secs(4);
+/// How long what is late may take to be looked for where checks are frequent.
+const LATE: Duration = Duration::from_secs(60);
 /// How many answers may lack one event.
 const MISSES: u8 = 2;
 /// How long a deleted stream still reads as empty.
@@ -62,13 +68,23 @@ pub(crate) struct Memory {
     pub(crate) epoch: u64,
     generations: BTreeMap<(&'static str, &'static str), Vec<Generation>>,
     trouble: Vec<SourceErrorKind>,
+    /// When a call was last refused that was due an answer.
+    troubled: Timestamp,
     puts: u64,
 }
 
 impl Memory {
     pub(crate) fn new(weather: Weather) -> Memory {
         let chance = fastrand::Rng::with_seed(weather.seed);
-        Memory { weather, chance, epoch: 0, generations: BTreeMap::new(), trouble: Vec::new(), puts: 0 }
+        Memory {
+            weather,
+            chance,
+            epoch: 0,
+            generations: BTreeMap::new(),
+            trouble: Vec::new(),
+            troubled: Timestamp::EPOCH,
+            puts: 0,
+        }
     }
 
     pub(crate) fn put(&mut self, slot: usize, now: Timestamp, batch: &[Put], hidden: Hidden) {
@@ -132,9 +148,9 @@ impl Memory {
         }
     }
 
-    pub(crate) fn release(&mut self) {
+    pub(crate) fn release(&mut self, now: Timestamp) {
         for generation in self.generations.values_mut().flatten() {
-            generation.events.iter_mut().for_each(|event| event.visible_from = Timestamp::EPOCH);
+            generation.events.iter_mut().for_each(|event| event.visible_from = event.visible_from.min(now));
         }
     }
 
@@ -149,13 +165,25 @@ impl Memory {
         self.trouble.extend(std::iter::repeat_n(kind, calls.into()));
     }
 
-    pub(crate) fn next_trouble(&mut self) -> Option<SourceErrorKind> {
-        self.trouble.pop()
+    pub(crate) fn next_trouble(&mut self, now: Timestamp) -> Option<SourceErrorKind> {
+        let kind = self.trouble.pop()?;
+        self.troubled = now;
+        Some(kind)
+    }
+
+    /// A token was refused.
+    pub(crate) fn token_refused(&mut self, now: Timestamp) {
+        self.troubled = now;
+    }
+
+    /// Whether every call since `at` was answered.
+    pub(crate) fn was_well_since(&self, at: Timestamp) -> bool {
+        self.troubled < at
     }
 
     /// From now on the service shows all that it has.
-    pub(crate) fn calm(&mut self) {
-        self.release();
+    pub(crate) fn calm(&mut self, now: Timestamp) {
+        self.release(now);
         self.trouble.clear();
         let weather = &mut self.weather;
         (weather.empty, weather.short, weather.miss, weather.lag) = (0, 0, 0, 0);
@@ -205,6 +233,25 @@ impl Memory {
             }
         }
         Some(shown)
+    }
+
+    /// What an open at `called` must bring of a living generation: what reads showed for sure when the newest check may have begun that
+    /// serves it, and what came late some time before. What is stamped ahead may be more than it looks at.
+    pub(crate) fn owed(&self, group: &str, name: &str, created: Timestamp, called: Timestamp) -> Tally {
+        let began = called - POLL;
+        let sure = |event: &&Accepted| {
+            let late = event.visible_from > Timestamp(event.key.0) + PROMPT;
+            event.visible_from <= if late { began - LATE } else { began }
+                && event.key.0 <= began.0
+                && (self.weather.miss == 0 || Timestamp(event.key.1) + YOUNG <= began)
+        };
+        let of =
+            |living: &(&str, &str, &Generation)| (living.0, living.1) == (group, name) && living.2.created == created;
+        let mut tally = Tally::new();
+        for event in self.all_living().filter(of).flat_map(|living| &living.2.events).filter(sure) {
+            *tally.entry((Timestamp(event.key.0), event.message.clone())).or_default() += 1;
+        }
+        tally
     }
 
     /// What was accepted under a name by the generation made at `created` and, if `later`, those after it. A reader who doesn't know yet

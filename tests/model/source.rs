@@ -98,9 +98,15 @@ impl Reference {
         let now = self.now();
         let result = {
             let mut memory = self.memory();
-            match memory.next_trouble() {
+            match memory.next_trouble(now) {
                 Some(kind) => Err(refused(kind, call)),
-                None => answer(&mut memory, now),
+                None => {
+                    let result = answer(&mut memory, now);
+                    if matches!(&result, Err(e) if e.kind == SourceErrorKind::InvalidToken) {
+                        memory.token_refused(now);
+                    }
+                    result
+                }
             }
         };
         if *TRACED {

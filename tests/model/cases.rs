@@ -1,0 +1,122 @@
+//! Histories that once failed, made shorter: what was lost stays found.
+
+use super::harness::run;
+use super::ops::{Hidden, History, Op, Put, Weather};
+
+fn calm() -> Weather {
+    Weather { seed: 0, page: 1, empty: 0, short: 0, miss: 0, latency: 0, lag: 0 }
+}
+
+fn put(slot: usize, stamps: &[i64], hidden: Hidden) -> Op {
+    let batch = stamps.iter().map(|stamp| Put { stamp: *stamp, message: String::new() }).collect();
+    Op::Put { slot, batch, hidden }
+}
+
+fn holds(weather: Weather, ops: Vec<Op>) {
+    run(&History { weather, ops }, None).unwrap();
+}
+
+#[test]
+fn late_events_behind_an_unfinished_download() {
+    let long = Put { stamp: 500, message: "m".repeat(70_000) };
+    let ops = vec![
+        put(0, &[-500], Hidden::Nothing),
+        put(0, &[-60_000], Hidden::All(60)),
+        Op::Put { slot: 0, batch: vec![long], hidden: Hidden::Nothing },
+        Op::List,
+        Op::Leave { slot: 0, commits: 1 },
+        Op::Wait { ms: 130_000 },
+        Op::Open { slot: 0 },
+    ];
+    holds(Weather { latency: 300, ..calm() }, ops);
+}
+
+#[test]
+fn a_chain_of_checks_does_not_speak_for_a_download_in_two_parts() {
+    let ops = vec![
+        put(1, &[-500], Hidden::Nothing),
+        Op::Open { slot: 1 },
+        put(0, &[-500], Hidden::All(1)),
+        put(0, &[0], Hidden::Nothing),
+        Op::Leave { slot: 0, commits: 1 },
+    ];
+    holds(Weather { page: 1_000, latency: 300, ..calm() }, ops);
+}
+
+#[test]
+fn what_is_not_settled_is_looked_at_again_in_a_group_too_large_for_one_check() {
+    let ops = vec![
+        put(0, &[-500; 3], Hidden::One(0, 1)),
+        put(0, &[-500; 3], Hidden::All(70)),
+        Op::Open { slot: 0 },
+        Op::Wait { ms: 4_501 },
+        Op::Open { slot: 0 },
+    ];
+    holds(calm(), ops);
+}
+
+#[test]
+fn a_check_for_another_stream_serves_an_open_only_if_it_looked_as_far_back() {
+    let ops = vec![
+        put(1, &[-500], Hidden::Nothing),
+        put(0, &[0], Hidden::All(60)),
+        Op::Open { slot: 1 },
+        Op::Delete { slot: 1 },
+        Op::Watch { slot: 1 },
+        Op::Wait { ms: 1_251 },
+        Op::Unwatch,
+        put(0, &[-162_275], Hidden::All(2)),
+        Op::Open { slot: 0 },
+        Op::Open { slot: 0 },
+        put(1, &[-500], Hidden::Nothing),
+        Op::Wait { ms: 735_804 },
+        Op::Open { slot: 1 },
+    ];
+    // It hangs on milliseconds, and so on the latencies of this seed.
+    holds(Weather { seed: 5_734_471_030_198_022_420, page: 3, latency: 300, ..calm() }, ops);
+}
+
+#[test]
+fn an_open_ends_when_its_stream_is_replaced_meanwhile() {
+    let ops = vec![
+        put(0, &[-500; 5], Hidden::Nothing),
+        Op::List,
+        Op::Wait { ms: 11_000 },
+        Op::Begin { slot: 0 },
+        Op::Remake { slot: 0 },
+        put(0, &[-500; 5], Hidden::Nothing),
+        Op::List,
+        Op::OpenAll,
+    ];
+    holds(Weather { latency: 300, ..calm() }, ops);
+}
+
+#[test]
+fn a_full_disk_takes_no_copy_away() {
+    let long = |stamp, length| Put { stamp, message: "m".repeat(length) };
+    let long_put = |slot, lengths: &[usize]| {
+        let batch = lengths.iter().map(|length| long(-500, *length)).collect();
+        Op::Put { slot, batch, hidden: Hidden::Nothing }
+    };
+    let ops = vec![
+        put(0, &[-500, 0], Hidden::Nothing),
+        Op::List,
+        Op::Open { slot: 0 },
+        Op::Fill { full: true },
+        long_put(1, &[30_000, 30_000]),
+        long_put(2, &[30_000, 30_000]),
+        long_put(5, &[30_000, 30_000]),
+        Op::OpenAll,
+        Op::Read { slot: 0, part: 0, size: 100 },
+        long_put(0, &[30_000]),
+        long_put(1, &[1_000, 1_000, 1_000]),
+        Op::Wait { ms: 6_000 },
+        Op::OpenAll,
+        Op::Fill { full: false },
+        Op::Wait { ms: 6_000 },
+        Op::OpenAll,
+    ];
+    for page in [1, 2, 1_000] {
+        holds(Weather { page, ..calm() }, ops.clone());
+    }
+}
