@@ -2,6 +2,7 @@
 
 use crate::support::fake_cloudwatch::{Fault, FaultKind, GroupSpec, Populate, Slow, StreamSpec, Which};
 use crate::world::{World, detach, is_mounted, output, shell};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -229,6 +230,14 @@ fn a_signal_at_any_moment_of_the_start_leaves_nothing() {
         let log = world.folder().join("stderr");
         let stderr = std::fs::File::create(&log).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        // Where these tests run in the background of a script, it ignores SIGINT, and so would the daemon until it listens.
+        // SAFETY: signal is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let mut child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(step * 3));
         // SAFETY: kill has no memory preconditions; the process is our own child, not yet waited for.
