@@ -285,12 +285,15 @@ impl World {
         let mut opens = Vec::new();
         for slot in 0..SLOTS.len() {
             if let Some(stream) = self.stream(slot).await? {
-                opens.push(tokio::spawn(async move { stream.bring_up_to_date().await }));
+                let (id, called) = (stream.id(), self.service.now());
+                opens.push((id, called, tokio::spawn(async move { stream.bring_up_to_date().await })));
             }
         }
-        for open in opens {
+        for (id, called, open) in opens {
             let opened = in_time("an open", open).await?.map_err(|e| e.to_string())?;
-            self.tolerate(opened)?;
+            if self.tolerate(opened)?.is_some() && !self.disk.is_frozen() {
+                self.check_open(id, called)?;
+            }
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use std::ops::RangeInclusive;
 
 /// Histories of a plain test run.
-const CASES: u64 = 200;
+const CASES: u64 = 150;
 /// Histories that are cut at every sync in a plain test run.
 const CUTS: u64 = 3;
 /// How long a failed history is made shorter, in ms.

@@ -137,6 +137,12 @@ impl World {
             return Err(format!("{name} was opened and isn't complete"));
         }
         let events = store.events(id).map_err(read)?;
+        let mut json = Vec::new();
+        events.iter().for_each(|event| render(&Format::JsonLines, &group, name, event, &mut json));
+        let reader = store.reader(id, &Format::JsonLines).map_err(read)?;
+        if reader.read_at(0, usize::MAX).map_err(read)? != json {
+            return Err(format!("{name} as JSON isn't what its index tells"));
+        }
         let accepted = self.service.memory().accepted(&group, name, created, false);
         match more_than(&accepted, &tally(&events)) {
             Some(what) => Err(format!("accepted was in {group} {name}: {what}")),
