@@ -28,6 +28,10 @@ const DAWN: i64 = 1_790_000_000_000;
 const LONGEST: Duration = Duration::from_secs(600);
 /// Longest wait while streams are followed: each second of it is a poll.
 const WATCHED_WAIT: Duration = Duration::from_secs(180);
+/// From then on a followed stream was read again from its settled edge.
+const FOLLOWED: Duration = Duration::from_secs(120);
+/// How far polls may be behind, whatever pages they get.
+const BEHIND: Duration = Duration::from_secs(20);
 /// How long a reader that leaves early waits for its commits.
 const LEAVES_AFTER: Duration = Duration::from_secs(20);
 /// By then everything is in the past that was stamped ahead, and settled.
@@ -66,7 +70,8 @@ pub(crate) struct House {
     pub(crate) store: Arc<Store>,
     fetch: Arc<Fetch>,
     news: UnboundedReceiver<News>,
-    follows: Vec<Follow>,
+    /// What is followed, and since when.
+    follows: Vec<(StreamId, Timestamp, Follow)>,
     /// Opens under way.
     begun: Vec<JoinHandle<Result<(), Error>>>,
     /// Held so that it is known what was shown when the disk fails.
@@ -217,7 +222,7 @@ impl World {
             }
             Op::Watch { slot } => {
                 if let Some(stream) = self.stream(*slot).await? {
-                    let follow = stream.follow();
+                    let follow = (stream.id(), now, stream.follow());
                     self.house_mut().follows.push(follow);
                 }
             }
@@ -230,6 +235,7 @@ impl World {
             Op::Wait { ms } => {
                 let time = Duration::from_millis((*ms).into());
                 sleep(if self.house().follows.is_empty() { time } else { time.min(WATCHED_WAIT) }).await;
+                self.check_followed()?;
             }
             Op::Fill { full } => {
                 self.disk.fill(*full);
@@ -293,6 +299,19 @@ impl World {
             let opened = in_time("an open", open).await?.map_err(|e| e.to_string())?;
             if self.tolerate(opened)?.is_some() && !self.disk.is_frozen() {
                 self.check_open(id, called)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was followed for a while shows what an open some time ago would have brought.
+    fn check_followed(&self) -> Verdict {
+        let now = self.service.now();
+        for (id, since, _) in &self.house().follows {
+            let complete =
+                || self.house().store.stream(*id).is_ok_and(|row| row.is_some_and(|row| row.extent.complete));
+            if now >= *since + FOLLOWED && !self.disk.is_frozen() && complete() {
+                self.check_open(*id, now - BEHIND).map_err(|what| format!("followed row {}: {what}", id.0))?;
             }
         }
         Ok(())

@@ -117,6 +117,9 @@ impl World {
         if row.gone {
             return Ok(());
         }
+        if !row.extent.complete {
+            return Err("it isn't complete".into());
+        }
         let group = store.group(row.group).map_err(read)?.ok_or("its group is lost")?.group.name;
         let owed = self.service.memory().owed(&group, &row.stream.name, row.stream.created, called);
         let events = store.events(id).map_err(read)?;
