@@ -14,7 +14,7 @@ use crate::render::Format;
 use crate::source::LogSource;
 use crate::store::in_memory::{CrashDisk, Unsynced};
 use crate::store::row::StreamRow;
-use crate::store::{Reader, Store, names};
+use crate::store::{Limits, Reader, Store, StoreError, StoreErrorKind, names};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) shown: BTreeMap<StreamId, Shown>,
     /// When the disk was last full; far ahead while it is.
     pub(crate) filled: Timestamp,
+    /// Some text was taken out of the cache.
+    evicts: bool,
 }
 
 /// Runs a history to its end; tells how many syncs it made.
@@ -119,7 +121,17 @@ impl World {
         if let Some(cut) = cut {
             disk.freeze_at(cut.at);
         }
-        World { service, clock, disk, house: None, cut, syncs: 0, shown: BTreeMap::new(), filled: Timestamp::EPOCH }
+        World {
+            service,
+            clock,
+            disk,
+            house: None,
+            cut,
+            syncs: 0,
+            shown: BTreeMap::new(),
+            filled: Timestamp::EPOCH,
+            evicts: false,
+        }
     }
 
     /// Starts the program; if the power goes meanwhile, again.
@@ -199,6 +211,7 @@ impl World {
                 if let Some(stream) = self.stream(*slot).await? {
                     let opened = in_time("an open", stream.bring_up_to_date()).await?;
                     if self.tolerate(opened)?.is_some() && !self.disk.is_frozen() {
+                        self.mend(&stream).await?;
                         self.check_open(stream.id(), now)?;
                     }
                 }
@@ -217,6 +230,7 @@ impl World {
             }
             Op::Read { slot, part, size } => {
                 if let Some(stream) = self.stream(*slot).await? {
+                    self.mend(&stream).await?;
                     self.read(stream.id(), *part, *size)?;
                 }
             }
@@ -241,10 +255,16 @@ impl World {
                 self.disk.fill(*full);
                 self.filled = if *full { Timestamp(i64::MAX) } else { now };
             }
+            Op::Evict => self.evict().await?,
             Op::Restart => return self.restart().await,
             Op::Crash { unsynced } => return self.crash(*unsynced).await,
         }
         Ok(())
+    }
+
+    /// Whether text is only away until it is read through fetching.
+    pub(crate) fn is_away(&self, error: &StoreError) -> bool {
+        self.evicts && matches!(error.kind, StoreErrorKind::TextLost(_))
     }
 
     /// Whether a failure may be: the service's trouble, a full disk, a stream that was deleted.
@@ -317,6 +337,32 @@ impl World {
         Ok(())
     }
 
+    /// Takes text out of the cache, and with it who might read it.
+    async fn evict(&mut self) -> Verdict {
+        self.note_shown();
+        self.house_mut().readers.clear();
+        let store = self.house().store.clone();
+        let before = store.evicted();
+        store.set_limits(Limits { size: 1, ..Limits::default() });
+        let made = store.make_room().await;
+        store.set_limits(Limits::default());
+        self.evicts |= store.evicted() > before;
+        match made {
+            Err(error) if !self.disk.is_frozen() && self.filled < self.service.now() => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has what was evicted fetched again, as a reader does.
+    async fn mend(&self, stream: &Arc<Stream>) -> Verdict {
+        let mended = in_time("fetching text again", stream.mend(0, u64::MAX)).await?;
+        match mended {
+            // Text of what the service deleted, or hides for a moment, stays away.
+            Err(error) if error.kind() == ErrorKind::Damaged && self.evicts => Ok(()),
+            mended => self.tolerate(mended).map(drop),
+        }
+    }
+
     fn read(&self, id: StreamId, part: u8, size: u16) -> Verdict {
         let Ok(reader) = self.house().store.reader(id, &Format::Message) else { return Ok(()) };
         let known = self.shown.get(&id).map_or(&[][..], |shown| &shown.text);
@@ -324,6 +370,7 @@ impl World {
         let to = (from + usize::from(size)).min(known.len());
         match reader.read_at(from as u64, to - from) {
             Err(_) if self.disk.is_frozen() => Ok(()),
+            Err(e) if self.is_away(&e) => Ok(()),
             Err(e) => Err(format!("stream {} can't be read: {e}", id.0)),
             Ok(bytes) if bytes == known[from..to] => Ok(()),
             Ok(_) => Err(format!("stream {} reads differently at {from}..{to}", id.0)),
@@ -376,7 +423,7 @@ impl World {
         drop(store);
         if let Err(error) = closed
             && !self.disk.is_frozen()
-            && error.kind != crate::store::StoreErrorKind::NoSpace
+            && error.kind != StoreErrorKind::NoSpace
         {
             return Err(format!("the store doesn't close: {error}"));
         }
@@ -435,6 +482,8 @@ impl World {
                     Err(error) => return Err(format!("{group} {name} can't be opened: {error}")),
                 }
                 if !frozen {
+                    self.mend(&stream).await?;
+                    self.check()?;
                     self.check_whole(stream.id(), created)?;
                     break;
                 }

@@ -87,6 +87,8 @@ pub(crate) enum Op {
     Wait { ms: u32 },
     /// The cache's disk is full, or isn't any more.
     Fill { full: bool },
+    /// All text that nobody reads is taken out of the cache.
+    Evict,
     /// The program stops cleanly and starts again.
     Restart,
     /// The machine dies and the program starts again.
@@ -195,6 +197,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (slot(), form).prop_map(|(slot, form)| Op::Lookup { slot, form }),
         8 => wait.prop_map(|ms| Op::Wait { ms }),
         1 => any::<bool>().prop_map(|full| Op::Fill { full }),
+        2 => Just(Op::Evict),
         1 => Just(Op::Restart),
         2 => unsynced.prop_map(|unsynced| Op::Crash { unsynced }),
     ]
