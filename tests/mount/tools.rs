@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const TABLE: &str = include_str!("tools.tsv");
 const TIMEOUT: Duration = Duration::from_secs(60);
-const JOBS: usize = 4;
+const JOBS: usize = 6;
 /// Commands whose lines come in the order of a folder's listing (no two file systems share it) or of several threads.
 const UNORDERED: &[&str] = &["tar-dir", "rg-z", "ug-r"];
 
