@@ -159,11 +159,12 @@ def make_streams(count):
 class Writer(threading.Thread):
     """Puts batches at a steady rate."""
 
-    def __init__(self, service, streams, opts, failures):
+    def __init__(self, service, streams, opts):
         super().__init__(daemon=True)
-        self.service, self.streams, self.opts, self.failures = service, streams, opts, failures
+        self.service, self.streams, self.opts = service, streams, opts
         self.stopping = threading.Event()
         self.batches = self.events = self.late = self.twice = 0
+        self.failed = None
 
     def run(self):
         try:
@@ -173,7 +174,7 @@ class Writer(threading.Thread):
                 due = started + self.batches / self.opts.puts
                 self.stopping.wait(max(0.0, due - time.monotonic()))
         except Exception as error:
-            self.failures.append(f"the writer failed: {error!r}")
+            self.failed = f"the writer failed: {error!r}"
 
     def put(self, stream):
         now = int(time.time() * 1000)
@@ -321,7 +322,12 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.failures.append(f"life {self.life} didn't end within {STOP} s of {number.name}")
             self.process.kill()
-            status = self.process.wait()
+            try:
+                status = self.process.wait(STOP)
+            except subprocess.TimeoutExpired:
+                # Forced, an unmount ends every wait for an answer.
+                subprocess.run(["umount", "-f", "-l", self.mount])
+                raise RuntimeError(f"life {self.life} outlives SIGKILL, and the mount is frozen") from None
         if status != (0 if number == signal.SIGTERM else -signal.SIGKILL):
             self.failures.append(f"life {self.life} ended with {status} after {number.name}")
 
@@ -347,12 +353,14 @@ def warm_up(daemon, streams):
         daemon.sample(streams)
 
 
-def run(daemon, streams, seconds, restart_every, failures):
+def run(daemon, writer, streams, seconds, restart_every, failures):
     """Lets time go by, samples, restarts."""
     numbers = [signal.SIGTERM, signal.SIGKILL]
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(min(1.0, max(0.0, end - time.monotonic())))
+        if writer.failed:
+            raise RuntimeError(writer.failed)
         if daemon.process.poll() is not None:
             failures.append(f"life {daemon.life} ended by itself with {daemon.process.returncode}")
             daemon.start()
@@ -462,7 +470,7 @@ def main():
     for stream in streams:
         service.call("CreateLogStream", logGroupName=stream.group, logStreamName=stream.name)
     daemon = Daemon(opts, failures)
-    writer = Writer(service, streams, opts, failures)
+    writer = Writer(service, streams, opts)
     followers = [Follower(daemon.mount, stream, daemon, failures) for stream in streams]
     try:
         daemon.start()
@@ -470,13 +478,13 @@ def main():
             thread.start()
         warm_up(daemon, streams)
         service.control("POST", "plan", plan(opts))
-        run(daemon, streams, opts.minutes * 60, opts.restart_every, failures)
+        run(daemon, writer, streams, opts.minutes * 60, opts.restart_every, failures)
         writer.stopping.set()
         writer.join()
         lives = daemon.life
         print(f"written: {writer.events} events in {writer.batches} batches, {writer.late} late, {writer.twice} twice")
         print(f"{lives} lives of the daemon; draining", flush=True)
-        run(daemon, streams, opts.drain, 0, failures)
+        run(daemon, writer, streams, opts.drain, 0, failures)
         for follower in followers:
             follower.stopping.set()
         for follower in followers:
@@ -485,6 +493,9 @@ def main():
         growth(daemon, streams, failures)
         calls = json.loads(service.control("GET", "calls"))
         daemon.stop(signal.SIGTERM)
+    except (RuntimeError, OSError) as error:
+        print(f"stopped: {error}")
+        return report([*failures, "not run to the end"])
     finally:
         if daemon.process is not None and daemon.process.poll() is None:
             daemon.stop(signal.SIGTERM)
@@ -497,6 +508,10 @@ def main():
     print(f"errors of opens and reads, tried again: {dict(errors)}")
     print(f"events: {total} accepted; {size} bytes in {len(streams)} files")
     print(f"{lost} lost, {doubled} doubled, {behind} followers differ")
+    return report(failures)
+
+
+def report(failures):
     for failure in failures[:50]:
         print(failure)
     if len(failures) > 50:
