@@ -20,7 +20,7 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod fetch;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod model;
 pub mod mount;

@@ -18,7 +18,7 @@ pub(crate) mod crash;
 mod tests;
 
 pub(crate) use rows::Place;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) use rows::read_any as read_rows;
 pub(crate) use tail::Change;
 pub(crate) use used::{Adopted, Use};

@@ -9,7 +9,7 @@ mod catalogue;
 mod directory;
 mod disk;
 mod evict;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod index;
 mod killpoint;

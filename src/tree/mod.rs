@@ -27,7 +27,7 @@ pub use inode::Ino;
 pub use kernel::{Kernel, Notice, Pages};
 pub use reader::Process;
 pub use tail_args::CommandLine;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) use tail_args::tail_request as tail_asks;
 
 use crate::error::{Error, ErrorKind};

@@ -165,7 +165,7 @@ impl StreamRecord {
 }
 
 /// Reads bytes as either row, with and without the checksum that keeps most nonsense out.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) fn read_any(bytes: &[u8]) {
     let sealed = seal([&[VERSION], bytes].concat());
     drop((GroupRecord::decode(bytes), StreamRecord::decode(bytes)));
