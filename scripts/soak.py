@@ -376,7 +376,9 @@ def growth(daemon, streams, failures):
     print("life  seconds  followers back   MB first  last  most   descriptors first  last  most")
     peaks = []
     for number, samples in enumerate(daemon.samples, 1):
-        warm = [sample for sample in samples if sample[0] >= WARM] or samples[-1:]
+        # While followers come back, descriptors and memory rise as they must.
+        warm_from = max(WARM, daemon.back[number - 1] or 0.0)
+        warm = [sample for sample in samples if sample[0] >= warm_from] or samples[-1:]
         if not warm:
             continue
         first, last = warm[0], warm[-1]
@@ -387,7 +389,9 @@ def growth(daemon, streams, failures):
             f"{number:4} {last[0]:8.0f} {back:>15} {first[1] / 1024:10.1f} {last[1] / 1024:5.1f} {memory / 1024:5.1f}"
             f" {first[2]:19} {last[2]:5} {descriptors:5}"
         )
-        if len(warm) < 60:
+        if descriptors > len(streams) + 60:
+            failures.append(f"grew: life {number}: {descriptors} descriptors for {len(streams)} files")
+        if len(warm) < 60 or daemon.back[number - 1] is None:
             continue
         third = len(warm) // 3
         middle = lambda part, field: sorted(s[field] for s in part)[len(part) // 2]
