@@ -18,6 +18,7 @@ use super::vouch::{AHEAD, Depth, Past, Plan, back, covered, edge, extend, plan, 
 use crate::model::{LogEvent, StreamId, Timestamp};
 use crate::source::FilterEvents;
 use crate::store::row::{Extent, Vouch};
+use futures_util::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 
 /// Pages with which one answer is worth its calls.
 const PAGES: usize = 4;
+/// Streams that are read by themselves at a time.
+const SIDE_BY_SIDE: usize = 8;
 /// Names that one FilterLogEvents call takes.
 const NAMES: usize = 100;
 /// How often the chain is extended while the group is being opened.
@@ -101,6 +104,7 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
         Some(at) if at.elapsed() >= LATE_INTERVAL => &[Depth::Late, Depth::Near],
         _ => &[Depth::Near],
     };
+    let pages = pages_for(waiting.len());
     let mut tried = None;
     let mut busy = HashSet::new();
     for depth in depths {
@@ -118,7 +122,7 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
         }
         tried = Some(plan.from);
         let swept =
-            sweep(&home, &group, &members, &[], plan.from, now, settings.settle_after, Weight::Refreshing, PAGES)
+            sweep(&home, &group, &members, &[], plan.from, now, settings.settle_after, Weight::Refreshing, pages)
                 .await?;
         if swept.drained {
             let near = *depth == Depth::Near && past.as_ref().is_some_and(|p| p.large);
@@ -312,12 +316,15 @@ async fn by_names(
         let names: Vec<String> = ids.iter().filter_map(name_of).collect();
         let swept = match names.len() {
             1 => None,
-            _ => match sweep(home, group, members, &names, from, now, settle_after, Weight::Refreshing, PAGES).await {
-                Ok(swept) => Some(swept),
-                // One of them may be gone; reading each by itself tells which.
-                Err(fault) if fault.is_not_found() => None,
-                Err(fault) => return Err(fault),
-            },
+            _ => {
+                let pages = pages_for(ids.iter().filter(|id| waiting.contains(id)).count());
+                match sweep(home, group, members, &names, from, now, settle_after, Weight::Refreshing, pages).await {
+                    Ok(swept) => Some(swept),
+                    // One of them may be gone; reading each by itself tells which.
+                    Err(fault) if fault.is_not_found() => None,
+                    Err(fault) => return Err(fault),
+                }
+            }
         };
         if swept.is_some_and(|s| s.drained) {
             let mut seals = Vec::new();
@@ -333,17 +340,28 @@ async fn by_names(
             lock(&group.checks.state).note_reads(ids.iter().copied(), began);
             continue;
         }
-        for id in ids.iter().filter(|id| waiting.contains(id)) {
-            let from = by_id.get(id).copied().unwrap_or(Timestamp::EPOCH);
-            let waits = Arc::new(());
-            match read_from(home.stream(*id)?, Weight::Refreshing, from, Arc::downgrade(&waits)).await {
+        let waits = Arc::new(());
+        let mut alone = Vec::new();
+        for id in ids.into_iter().filter(|id| waiting.contains(id)) {
+            let from = by_id.get(&id).copied().unwrap_or(Timestamp::EPOCH);
+            let read = read_from(home.stream(id)?, Weight::Refreshing, from, Arc::downgrade(&waits));
+            alone.push(read.map(move |read| (id, read)));
+        }
+        let mut reads = futures_util::stream::iter(alone).buffer_unordered(SIDE_BY_SIDE);
+        while let Some((id, read)) = reads.next().await {
+            match read {
                 // Told by `read_from`; what is cached of it is all that there is.
-                Err(Fault::Known(_)) => lock(&group.checks.state).note_reads([*id], began),
+                Err(Fault::Known(_)) => lock(&group.checks.state).note_reads([id], began),
                 other => other?,
             }
         }
     }
     Ok(())
+}
+
+/// Pages that may be read for so many waiting streams together: each of them alone would cost two calls at least.
+fn pages_for(waiting: usize) -> usize {
+    PAGES.max(2 * waiting)
 }
 
 #[cfg(test)]
