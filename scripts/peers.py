@@ -22,7 +22,7 @@ LIMIT = 90
 WRITING, SETTLING = 20, 45
 PYTHON = sys.executable
 BIN = os.path.dirname(PYTHON)
-AWS = os.path.join(ROOT, "target/venv-aws/bin/aws")
+AWS = "/usr/bin/aws"
 MOUNT = os.environ.get("CWLOGS_PEERS_BINARY", os.path.join(ROOT, "target/debug/cwlogs-mount"))
 FAKE = os.path.join(ROOT, "target/debug/examples/fake-cloudwatch")
 
@@ -142,17 +142,22 @@ def awslogs(fake, *more):
     return [f"{BIN}/awslogs", "get", GROUP, STREAM, "-G", "-S", "--color", "never", "--aws-endpoint-url", fake.url, *more]
 
 
+def logs_tail(fake, *more):
+    """Each line without the time that it begins with."""
+    command = f"{AWS} --endpoint-url {fake.url} logs tail {GROUP} --log-stream-names {STREAM} --format short"
+    return ["bash", "-o", "pipefail", "-c", f"{command} {' '.join(more)} | sed -u 's/^[^ ]* //'"]
+
+
 READERS = [
     ("awslogs", lambda fake, home: awslogs(fake, "-s", "1d")),
     ("boto3 paginator", lambda fake, home: [PYTHON, "-c", PAGINATOR]),
-    ("AWS CLI", lambda fake, home: [AWS, "logs", "filter-log-events", "--log-group-name", GROUP, "--log-stream-names", STREAM,
-                                    "--query", "events[].[message]", "--output", "text"]),
+    ("aws logs tail", lambda fake, home: logs_tail(fake, "--since", "1d")),
     ("cwlogs-mount", lambda fake, home: mounted(fake, home, "cat")),
 ]
 FOLLOWERS = [
     ("awslogs", lambda fake, home: awslogs(fake, "-s", "1h", "-w")),
     ("boto3 paginator", lambda fake, home: [PYTHON, "-c", FOLLOWER]),
-    ("AWS CLI", None),
+    ("aws logs tail", lambda fake, home: logs_tail(fake, "--since", "1h", "--follow")),
     ("cwlogs-mount", lambda fake, home: mounted(fake, home, "tail -n +1 -f")),
 ]
 
@@ -239,8 +244,6 @@ def write(fake, plan):
 
 
 def follow(make, plan, home):
-    if make is None:
-        return "has no follow"
     fake = Fake(plan)
     try:
         fake.create()

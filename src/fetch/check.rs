@@ -62,8 +62,10 @@ impl Members {
         Members { by_name, extents }
     }
 
-    fn edges(&self, chain: Option<Vouch>, settle_after: Duration) -> Vec<(StreamId, Timestamp)> {
-        self.extents.iter().map(|(id, (_, extent))| (*id, edge(extent, chain, settle_after))).collect()
+    /// From where each is read again: its settled edge, and further back by `back`.
+    fn edges(&self, chain: Option<Vouch>, settle_after: Duration, back: Duration) -> Vec<(StreamId, Timestamp)> {
+        let from = |extent| (edge(extent, chain, settle_after) - back).max(Timestamp::EPOCH);
+        self.extents.iter().map(|(id, (_, extent))| (*id, from(extent))).collect()
     }
 }
 
@@ -91,7 +93,9 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
         let unread = waiting.iter().any(|id| !state.was_read_within(*id, EDGES_INTERVAL));
         (state.chain, state.whole.clone().map(|w| w.1), state.from_edges, state.late, state.too_large, unread)
     };
-    let edges = members.edges(chain, settings.settle_after);
+    // What was settled when a stream was last read may since have got events that are late by no more than the window.
+    let back_more = settings.late_window.saturating_sub(settings.settle_after);
+    let edges = members.edges(chain, settings.settle_after, back_more);
     // Their rows are gone or not complete: no check says anything about them, and nobody must wait for one.
     lock(&group.checks.state).note_reads(wanted.difference(&waiting).copied(), began);
 
@@ -140,7 +144,7 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
     if due {
         lock(&group.checks.state).from_edges = Some(began);
     }
-    by_names(&home, &group, &members, &edges, &waiting, &busy, settings.settle_after).await
+    by_names(&home, &group, &members, &edges, &waiting, &busy, settings.settle_after, back_more).await
 }
 
 struct Done<'a> {
@@ -298,6 +302,7 @@ fn chunks(
     chunks
 }
 
+#[allow(clippy::too_many_arguments)]
 async fn by_names(
     home: &Arc<Streams>,
     group: &Group,
@@ -306,6 +311,7 @@ async fn by_names(
     waiting: &HashSet<StreamId>,
     busy: &HashSet<String>,
     settle_after: Duration,
+    back: Duration,
 ) -> Result<(), Fault> {
     let name_of = |id: &StreamId| members.extents.get(id).map(|(name, _)| name.clone());
     let leave_out = |id: StreamId| name_of(&id).is_none_or(|name| busy.contains(&name));
@@ -330,7 +336,7 @@ async fn by_names(
             let mut seals = Vec::new();
             for id in &ids {
                 let old = by_id.get(id).copied().unwrap_or(Timestamp::EPOCH);
-                if now - settle_after >= old + SEAL_STEP {
+                if now - settle_after >= old + back + SEAL_STEP {
                     let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
                     batch.seal = Some(Seal { from: old, began: now });
                     seals.push(batch);
