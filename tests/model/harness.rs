@@ -194,7 +194,14 @@ impl World {
             self.crash(self.cut.map_or(Unsynced::Lost, |cut| cut.unsynced)).await?;
         }
         while self.house_mut().news.try_recv().is_ok() {}
-        self.check()
+        match self.check() {
+            // The power went while it looked: nothing can be read until the next start.
+            Err(_) if self.disk.is_frozen() => {
+                self.crash(self.cut.map_or(Unsynced::Lost, |cut| cut.unsynced)).await?;
+                self.check()
+            }
+            checked => checked,
+        }
     }
 
     async fn act(&mut self, op: &Op) -> Verdict {
@@ -210,8 +217,11 @@ impl World {
             Op::Open { slot } => {
                 if let Some(stream) = self.stream(*slot).await? {
                     let opened = in_time("an open", stream.bring_up_to_date()).await?;
-                    if self.tolerate(opened)?.is_some() && !self.disk.is_frozen() {
+                    let opened = self.tolerate(opened)?.is_some();
+                    if opened && !self.disk.is_frozen() {
                         self.mend(&stream).await?;
+                    }
+                    if opened && !self.disk.is_frozen() {
                         self.check_open(stream.id(), now)?;
                     }
                 }
@@ -341,12 +351,12 @@ impl World {
     async fn evict(&mut self) -> Verdict {
         self.note_shown();
         self.house_mut().readers.clear();
+        // Even if the power goes in the middle of it.
+        self.evicts = true;
         let store = self.house().store.clone();
-        let before = store.evicted();
         store.set_limits(Limits { size: 1, ..Limits::default() });
         let made = store.make_room().await;
         store.set_limits(Limits::default());
-        self.evicts |= store.evicted() > before;
         match made {
             Err(error) if !self.disk.is_frozen() && self.filled < self.service.now() => Err(error.to_string()),
             _ => Ok(()),
@@ -483,6 +493,10 @@ impl World {
                 }
                 if !frozen {
                     self.mend(&stream).await?;
+                    if self.disk.is_frozen() {
+                        self.step(&Op::Wait { ms: 0 }).await?;
+                        continue;
+                    }
                     self.check()?;
                     self.check_whole(stream.id(), created)?;
                     break;
