@@ -1,35 +1,45 @@
 //! Going to the background when the mount is ready.
 //!
 //! The process starts itself anew instead of forking: nothing may be forked once threads run, and the child begins clean. The child's
-//! standard output is a pipe: one line on it, `ready` or an error, ends the parent with 0 or 1; a pipe that closes without one
-//! means that the child died. A parent that is gone (Ctrl-C while waiting) means that nobody wants the mount any more.
+//! standard output is one end of a socket pair. One line from the child, `ready` or an error, decides; a socket that closes without one
+//! means that the child died. The parent answers `ready` with `taken` once no signal can end it any more, so that its exit status
+//! and the mount agree at whatever moment a Ctrl-C comes: a child that gets no answer knows that nobody wants the mount, and ends.
 
 use super::{Failure, process};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::env;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::{env, fs::File};
+use std::time::Duration;
 
 const READY: &str = "ready";
+const TAKEN: &str = "taken";
 /// More than any message; bounds what a child gone wild can make the parent keep.
 const LONGEST_LINE: u64 = 64 * 1024;
+/// How long a parent that lives may take to answer; one that was stopped meanwhile counts as gone.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Starts the background process and waits until its mount is ready.
 pub(crate) fn launch() -> Result<(), Failure> {
     let program =
         env::current_exe().map_err(|error| Failure::new(format!("can't find this program's file: {error}")))?;
-    let (mut from_child, to_parent) =
-        io::pipe().map_err(|error| Failure::new(format!("can't make a pipe: {error}")))?;
+    let (ours, childs) =
+        UnixStream::pair().map_err(|error| Failure::new(format!("can't make a socket pair: {error}")))?;
     let mut command = Command::new(&program);
-    command.arg("--background-child").args(env::args_os().skip(1)).stdin(Stdio::null()).stdout(to_parent);
+    command.arg("--background-child").args(env::args_os().skip(1)).stdin(Stdio::null()).stdout(OwnedFd::from(childs));
     let child = command.spawn();
-    // The command holds the pipe's writing end, which would keep the pipe open here.
+    // The command holds the child's end, which would keep the socket open here.
     drop(command);
     let mut child = child.map_err(|error| Failure::new(format!("{}: can't be started: {error}", program.display())))?;
     let mut line = String::new();
-    let read = from_child.by_ref().take(LONGEST_LINE).read_to_string(&mut line);
+    let read = BufReader::new((&ours).take(LONGEST_LINE)).read_line(&mut line);
     match line.trim_end() {
-        READY => Ok(()),
+        READY => {
+            process::outlive_signals();
+            writeln!(&ours, "{TAKEN}")
+                .map_err(|error| Failure::new(format!("the background process ended as the mount was ready ({error})")))
+        }
         "" => {
             let end = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
             let why = read.err().map_or(end, |error| error.to_string());
@@ -41,27 +51,33 @@ pub(crate) fn launch() -> Result<(), Failure> {
     }
 }
 
-/// The child's end of the pipe.
+/// The child's end of the socket.
 #[derive(Debug)]
-pub(crate) struct Parent(File);
+pub(crate) struct Parent(UnixStream);
 
 impl Parent {
-    /// Leaves the terminal's session and takes over the pipe; standard error stays until the mount is ready.
+    /// Leaves the terminal's session and takes over the socket; standard error stays until the mount is ready.
     pub(crate) fn adopt() -> Result<Parent, Failure> {
         let failed = |error: io::Error| Failure::new(format!("can't go to the background: {error}"));
         process::close_inherited();
-        let pipe = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+        let socket = UnixStream::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
         process::to_dev_null(&[libc::STDOUT_FILENO]).map_err(failed)?;
         // SAFETY: setsid takes no arguments; it fails only for a group leader, who has a session of its own already.
         unsafe { libc::setsid() };
         env::set_current_dir("/").map_err(failed)?;
-        Ok(Parent(File::from(pipe)))
+        Ok(Parent(socket))
     }
 
-    /// The mount is ready: lets the parent go, and the terminal.
-    pub(crate) fn ready(mut self) -> Result<(), Failure> {
+    /// The mount is ready: lets the parent go, and the terminal. Fails if the parent doesn't take it.
+    pub(crate) fn ready(self) -> Result<(), Failure> {
         let gone = |error: io::Error| Failure::new(format!("whoever started this mount is gone: {error}"));
-        writeln!(self.0, "{READY}").map_err(gone)?;
+        self.0.set_read_timeout(Some(ANSWER)).map_err(gone)?;
+        writeln!(&self.0, "{READY}").map_err(gone)?;
+        let mut answer = String::new();
+        BufReader::new((&self.0).take(LONGEST_LINE)).read_line(&mut answer).map_err(gone)?;
+        if answer.trim_end() != TAKEN {
+            return Err(gone(io::ErrorKind::UnexpectedEof.into()));
+        }
         process::to_dev_null(&[libc::STDIN_FILENO, libc::STDERR_FILENO]).map_err(gone)
     }
 

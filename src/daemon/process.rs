@@ -36,6 +36,14 @@ pub(crate) fn raise_open_files_limit() {
     }
 }
 
+/// From here on no Ctrl-C, hang-up or SIGTERM ends this process: it is about to exit by itself.
+pub(crate) fn outlive_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: SIG_IGN is a valid disposition for each of these and runs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Credentials live in this memory: no core dumps, no tracing by the same user. What it may read of others' /proc is unchanged.
 pub(crate) fn keep_memory_private() {
     // SAFETY: PR_SET_DUMPABLE takes one plain number. It can't fail with 0.

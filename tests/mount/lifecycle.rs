@@ -252,6 +252,7 @@ fn a_signal_at_any_moment_of_the_start_leaves_nothing() {
             assert!(!is_mounted(&path), "step {step}: {status}");
         } else if status.success() {
             // It was ready before the signal: that is a mount, for its user to end.
+            assert!(is_mounted(&path), "step {step}: started, and yet not mounted");
             output(&format!("{} --unmount {}", crate::world::BINARY, path.display()));
         }
         // What still runs in the background finds its parent gone.
