@@ -51,7 +51,7 @@ impl Tree {
     async fn open_stream(&self, ino: Ino, id: StreamId, show: Show, caller: &Caller<'_>) -> Result<Opened, Error> {
         let file = self.whole_file(id, show).await?;
         file.prove_index().await?;
-        if self.processes.anybody_walks() && self.processes.opens(caller.process(), ino) {
+        if self.processes.anybody_walks() && self.processes.opens(caller.process(), caller.thread(), ino) {
             return Err(Error::new(
                 ErrorKind::StaleSize,
                 file.label(),

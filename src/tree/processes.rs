@@ -4,7 +4,7 @@
 use super::inode::{Ino, lock};
 use super::reader::Process;
 use lru::LruCache;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -12,16 +12,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// So many unknown files in a row that a process looks at without opening one, and it counts as walking.
 const PATIENT_LOOKS: u32 = 8;
-/// Processes remembered.
+/// Processes remembered. (The unwrap is of a constant: the compiler proves it.)
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Files remembered a walking process; past that it is told nothing more but waits.
 const MOST_TOLD: usize = 100_000;
+/// Threads of one process whose looks are counted; past that all begin anew.
+const MOST_THREADS: usize = 256;
 
 type Key = (u32, u64);
 
 #[derive(Debug, Default)]
 struct Walk {
-    looks: u32,
+    /// Looks in a row, a thread: each of several that open one file after another looks at its own first.
+    looks: HashMap<u32, u32>,
     told: HashSet<Ino>,
 }
 
@@ -53,10 +56,11 @@ fn key(process: &Process) -> Key {
 impl Processes {
     /// A process that trusts sizes looks at a file of unknown size. True: it is walking, and is told the marker at once, which
     /// this remembers. False: it waits for the size.
-    pub(crate) fn walks(&self, process: &Process, ino: Ino) -> bool {
+    pub(crate) fn walks(&self, process: &Process, thread: u32, ino: Ino) -> bool {
         let mut walks = lock(&self.walks);
         let Some(walk) = walks.get_mut(&key(process)) else { return false };
-        if walk.looks < PATIENT_LOOKS || walk.told.len() >= MOST_TOLD {
+        let looks = walk.looks.get(&thread).copied().unwrap_or(0);
+        if looks < PATIENT_LOOKS || walk.told.len() >= MOST_TOLD {
             return false;
         }
         walk.told.insert(ino);
@@ -64,10 +68,14 @@ impl Processes {
     }
 
     /// It has waited for one.
-    pub(crate) fn waited(&self, process: &Process) {
+    pub(crate) fn waited(&self, process: &Process, thread: u32) {
         if process.id != 0 {
             let mut walks = lock(&self.walks);
-            walks.get_or_insert_mut(key(process), Walk::default).looks += 1;
+            let walk = walks.get_or_insert_mut(key(process), Walk::default);
+            if walk.looks.len() >= MOST_THREADS {
+                walk.looks.clear();
+            }
+            *walk.looks.entry(thread).or_default() += 1;
             self.walking.store(walks.len(), Ordering::Release);
         }
     }
@@ -84,14 +92,14 @@ impl Processes {
         }
     }
 
-    /// The process opens `ino`, which ends its row of looks. True: it was told that file's marker, so the size that it has in
+    /// A thread of the process opens `ino`, which ends that thread's row of looks. True: it was told that file's marker, so the size that it has in
     /// mind is wrong.
-    pub(crate) fn opens(&self, process: &Process, ino: Ino) -> bool {
+    pub(crate) fn opens(&self, process: &Process, thread: u32, ino: Ino) -> bool {
         let mut walks = lock(&self.walks);
         let Some(walk) = walks.get_mut(&key(process)) else { return false };
-        walk.looks = 0;
+        walk.looks.remove(&thread);
         let misled = walk.told.contains(&ino);
-        if walk.told.is_empty() {
+        if walk.told.is_empty() && walk.looks.is_empty() {
             walks.pop(&key(process));
             self.walking.store(walks.len(), Ordering::Release);
         }
@@ -124,12 +132,28 @@ mod tests {
         let processes = Processes::default();
         let process = Process { id: 7, started: 1, ..Process::default() };
         for ino in 0..8 {
-            assert!(!processes.walks(&process, Ino(ino)));
-            processes.waited(&process);
+            assert!(!processes.walks(&process, 1, Ino(ino)));
+            processes.waited(&process, 1);
         }
-        assert!(processes.walks(&process, Ino(8)));
-        assert!(!processes.opens(&process, Ino(0)), "it waited for that one");
-        assert!(processes.opens(&process, Ino(8)), "and was told a marker of this one");
+        assert!(processes.walks(&process, 1, Ino(8)));
+        assert!(!processes.opens(&process, 1, Ino(0)), "it waited for that one");
+        assert!(processes.opens(&process, 1, Ino(8)), "and was told a marker of this one");
+    }
+
+    #[test]
+    fn threads_that_open_what_they_look_at_walk_nowhere() {
+        let processes = Processes::default();
+        let process = Process { id: 7, started: 1, ..Process::default() };
+        for round in 0..3 {
+            for thread in 0..50 {
+                assert!(!processes.walks(&process, thread, Ino(round)));
+                processes.waited(&process, thread);
+            }
+            for thread in 0..50 {
+                assert!(!processes.opens(&process, thread, Ino(round)));
+            }
+            assert!(!processes.anybody_walks());
+        }
     }
 
     #[test]
@@ -149,10 +173,10 @@ mod tests {
         let processes = Processes::default();
         let process = Process { id: 7, started: 1, ..Process::default() };
         for ino in 0..20 {
-            assert!(!processes.walks(&process, Ino(ino)));
-            processes.waited(&process);
+            assert!(!processes.walks(&process, 1, Ino(ino)));
+            processes.waited(&process, 1);
             assert!(processes.anybody_walks());
-            processes.opens(&process, Ino(ino));
+            processes.opens(&process, 1, Ino(ino));
             assert!(!processes.anybody_walks());
         }
     }
@@ -163,10 +187,10 @@ mod tests {
         let (first, second) =
             (Process { id: 7, started: 1, ..Process::default() }, Process { id: 7, started: 2, ..Process::default() });
         for _ in 0..8 {
-            processes.waited(&first);
+            processes.waited(&first, 1);
         }
-        assert!(processes.walks(&first, Ino(1)));
-        assert!(!processes.opens(&second, Ino(1)));
+        assert!(processes.walks(&first, 1, Ino(1)));
+        assert!(!processes.opens(&second, 1, Ino(1)));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Tree {
                 }
                 Behaviour::MayBeTail if caller.tail().is_some() => return Ok(attributes),
                 Behaviour::MayBeTail | Behaviour::Trusts => {
-                    if self.processes.walks(caller.process(), ino) {
+                    if self.processes.walks(caller.process(), caller.thread(), ino) {
                         return Ok(attributes);
                     }
                 }
@@ -62,7 +62,7 @@ impl Tree {
         }
         let file = self.whole_file(id, show).await?;
         file.make_ready().await?;
-        self.processes.waited(caller.process());
+        self.processes.waited(caller.process(), caller.thread());
         Ok(self.stream_attributes(&self.stream_row(id)?, show))
     }
 
