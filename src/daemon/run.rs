@@ -25,7 +25,7 @@ use crate::report::status::MountFacts;
 use crate::source::cloudwatch::{CloudWatch, ConnectOptions};
 use crate::source::demo::Demo;
 use crate::source::{LogSource, Quotas};
-use crate::store::Store;
+use crate::store::{Limits, Store};
 use crate::tree::{self, Tree, TreeSettings};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -215,7 +215,8 @@ impl Parts<'_> {
         let store = Store::open(&cache_dir).map_err(|error| {
             Failure::new(format!("cache folder {}: {error}; give --cache-dir another folder", cache_dir.display()))
         })?;
-        store.set_limits(config.limits);
+        let _inside = runtime.enter();
+        limit(&store, config.limits);
         let report = Arc::new(Report::default());
         if let Some(why) = store.rebuilt() {
             let what =
@@ -232,7 +233,6 @@ impl Parts<'_> {
             cache_dir,
         });
         let settings: FetchSettings = config.fetch_settings(quotas);
-        let _inside = runtime.enter();
         let (fetch, news) = Fetch::start(source, store.clone(), Arc::new(SystemClock), settings, report.clone());
         let tree = Tree::new(fetch.clone(), store.clone(), report, tree_settings(config));
         runtime.spawn(tree.clone().hear(news));
@@ -250,6 +250,17 @@ impl Parts<'_> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), mountpoint = %shown, region = %printable(&region), "mounted");
         Ok((mount, fetch, store))
     }
+}
+
+/// Bounds the cache, and makes it smaller in the background if it is too large by now. Must be called inside the runtime.
+fn limit(store: &Arc<Store>, limits: Limits) {
+    store.set_limits(limits);
+    let store = store.clone();
+    tokio::spawn(async move {
+        if let Err(error) = store.make_room().await {
+            tracing::warn!(%error, "the cache is too large and could not be made smaller");
+        }
+    });
 }
 
 fn tree_settings(config: &Config) -> TreeSettings {
@@ -349,7 +360,7 @@ impl Reloading {
             self.log.set_verbosity(new.verbosity);
         }
         if new.limits != self.config.limits {
-            self.store.set_limits(new.limits);
+            limit(&self.store, new.limits);
         }
         if new.fetches_differently(&self.config) {
             self.fetch.reconfigure(new.fetch_settings(self.quotas));

@@ -164,33 +164,27 @@ impl Live {
         Ok(())
     }
 
+    /// Shows `see` the entries stamped inside `span`.
+    fn scan_span(&self, room: &Room, span: Span, mut see: impl FnMut(&Entry)) -> Result<(), StoreError> {
+        let inside = |entry: &Entry| {
+            if span.contains(entry.timestamp) {
+                see(entry)
+            }
+        };
+        self.scan(room, |head| head.meets(span), inside)
+    }
+
     /// How many events of each kind are stamped inside `span`.
     pub(crate) fn counts(&self, room: &Room, span: Span) -> Result<Counts, StoreError> {
         let mut counts = Counts::new();
-        self.scan(
-            room,
-            |head| head.meets(span),
-            |entry| {
-                if span.contains(entry.timestamp) {
-                    *counts.entry((entry.timestamp, entry.hash)).or_default() += 1;
-                }
-            },
-        )?;
+        self.scan_span(room, span, |entry| *counts.entry((entry.timestamp, entry.hash)).or_default() += 1)?;
         Ok(counts)
     }
 
     /// How many events are stamped in each hour inside `span`.
     pub(crate) fn hours(&self, room: &Room, span: Span) -> Result<Hours, StoreError> {
         let mut hours = Hours::new();
-        self.scan(
-            room,
-            |head| head.meets(span),
-            |entry| {
-                if span.contains(entry.timestamp) {
-                    *hours.entry(entry.timestamp.hour()).or_default() += 1;
-                }
-            },
-        )?;
+        self.scan_span(room, span, |entry| *hours.entry(entry.timestamp.hour()).or_default() += 1)?;
         Ok(hours)
     }
 

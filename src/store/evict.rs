@@ -83,6 +83,7 @@ pub(crate) fn make_room(room: &Room) -> Result<(), StoreError> {
     }
     if taken.is_empty() {
         *lock(&room.nothing_to_evict) = Some(Instant::now());
+        return Ok(());
     }
     for ids in taken.chunks(TOGETHER) {
         room.catalogue.text_is_taken(ids)?;

@@ -344,7 +344,7 @@ impl Store {
         self.room.used_bytes()
     }
 
-    /// Sets how large the cache may grow; takes text away with the next commit if it is larger already.
+    /// Sets how large the cache may grow. If it is larger already, [`Store::make_room`] or the next commit takes text away.
     pub fn set_limits(&self, limits: Limits) {
         *live::lock(&self.room.limits) = limits;
         *live::lock(&self.room.nothing_to_evict) = None;

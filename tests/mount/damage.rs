@@ -4,7 +4,7 @@ use crate::support::fake_cloudwatch::{GroupSpec, Populate, StreamSpec};
 use crate::world::{Mounted, World, detach, output, read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Streams of about 300 KB each.
 const STREAMS: usize = 12;
@@ -89,6 +89,21 @@ fn a_small_cache_lets_go_of_text_and_gets_the_same_again() {
     let taken = told.lines().find(|line| line.starts_with("cache  ")).unwrap().to_owned();
     assert!(!taken.contains(", 0 streams"), "{taken}");
     assert_eq!(inodes, (0..STREAMS).map(inode).collect::<Vec<_>>());
+    mounted.unmount();
+
+    // Nothing grows any more, and yet a smaller limit is kept.
+    const SMALLER: u64 = 1 << 20;
+    let text = |world: &World| -> u64 {
+        cached(world, "text").iter().map(|path| path.metadata().map_or(0, |found| found.len())).sum()
+    };
+    assert!(text(&world) > SMALLER);
+    let mounted = world.mount(&["--cache-size", "1MiB", "--min-free", "0"]);
+    let started = Instant::now();
+    while text(&world) > SMALLER {
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", cached(&world, "text"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(read(&file(&mounted, 5)).unwrap() == oracle(&world, 5));
 }
 
 #[test]
