@@ -1,4 +1,4 @@
-//! The first copy of a stream: from its head, page by page, to the moment at which the download began.
+//! The first copy of a stream: from its head to the moment at which the download began.
 //!
 //! It runs once a stream, for as long as anybody holds an [`Interest`]; the last one gone stops it after the page in flight. The part
 //! stays, and the next download goes on from its newest event, or from up to where the part was settled when it was read; the size stays
@@ -9,6 +9,7 @@ use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
 use super::refresh;
 use super::service::Weight;
+use super::side_by_side::{self, Long};
 use super::stream::{Stream, lock};
 use super::vouch::settles;
 use crate::error::Error;
@@ -131,17 +132,9 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     };
     let mut doubts = DOUBTS.iter();
     loop {
-        let read = Read {
-            stream: &stream,
-            weight: Weight::Waiting,
-            start,
-            end,
-            read_to: Some(read_to),
-            only_complete: false,
-            calls: None,
-            tally: None,
-        };
-        match drain(read, &wanted).await? {
+        let newest_told = row.stream.last_event;
+        let long = Long { stream: &stream, start, end, newest_told, read_to: Some(read_to) };
+        match side_by_side::read(long, &wanted).await? {
             Drained::LeftEarly => return Ok(Drained::LeftEarly),
             Drained::All(0) if row.extent.newest.is_none() && told_of_events(&stream, end)? => {
                 let Some(delay) = doubts.next() else { break };

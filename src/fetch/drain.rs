@@ -6,18 +6,16 @@
 use super::commit::{Batch, commit};
 use super::fault::Fault;
 use super::merge::Pass;
+use super::pages::{Cursor, Via};
 use super::service::Weight;
 use super::stream::{Stream, Streams, lock};
 use super::tally::Tally;
 use super::vouch::AHEAD;
 use crate::model::Timestamp;
 use crate::source::GetEvents;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
-
-/// How often a read starts again from its position because of an old token, without a page in between.
-const TOKEN_TRIES: u32 = 3;
 
 /// A read to do.
 pub(crate) struct Read<'a> {
@@ -49,60 +47,43 @@ pub(crate) enum Drained {
 /// Reads and commits; stops after a page if `wanted` says so.
 pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Drained, Fault> {
     let home = &read.stream.home;
+    let mut cursor = Cursor::new(Via::Get, read.start, read.end);
     let mut pass = Pass::default();
-    let mut token: Option<String> = None;
     let mut events = 0u64;
-    let mut newest: Option<Timestamp> = read.start;
-    let mut tries = 0;
     let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
     loop {
-        let request =
-            GetEvents { start: read.start, end: Some(read.end), token: token.clone(), ..read.stream.request() };
-        if let Some(calls) = read.calls {
-            calls.fetch_add(1, Ordering::Relaxed);
-        }
-        let page = home.get(read.weight, request).await;
+        let page = cursor.next(read.stream, read.weight, read.calls).await;
         if let Some(commit) = pending.take() {
             commit.await.unwrap_or(Err(Fault::Died))?;
         }
-        let page = match page {
-            Err(e) if e.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
-                tries += 1;
-                token = None;
-                pass = Pass::default();
-                if let Some(tally) = read.tally {
-                    lock(tally).restart();
-                }
-                // The read goes on from the whole millisecond of what it saw last.
-                read.start = newest;
-                continue;
-            }
-            other => other?,
-        };
-        tries = 0;
-        events += page.events.len() as u64;
-        if let Some(tally) = read.tally {
-            lock(tally).page(&page.events);
+        let page = page?;
+        if page.restarted {
+            pass = Pass::default();
         }
-        newest = page.events.iter().map(|e| e.timestamp).chain(newest).max();
+        if let Some(tally) = read.tally {
+            let mut tally = lock(tally);
+            if page.restarted {
+                tally.restart();
+            }
+            tally.page(&page.events);
+        }
+        events += page.events.len() as u64;
         if !page.events.is_empty() {
             let mut batch = Batch::events(read.stream.clone(), pass.page(page.events), read.only_complete);
             batch.read_to = read.read_to.take();
             batch.beat = true;
             pending = Some(spawn_commit(home, batch));
         }
-        let ended = token.as_deref() == Some(page.forward.as_str());
-        if ended || !wanted() {
+        if page.ended || !wanted() {
             if let Some(commit) = pending.take() {
                 commit.await.unwrap_or(Err(Fault::Died))?;
             }
-            return Ok(if ended { Drained::All(events) } else { Drained::LeftEarly });
+            return Ok(if page.ended { Drained::All(events) } else { Drained::LeftEarly });
         }
-        token = Some(page.forward);
     }
 }
 
-fn spawn_commit(home: &Arc<Streams>, batch: Batch) -> JoinHandle<Result<u64, Fault>> {
+pub(super) fn spawn_commit(home: &Arc<Streams>, batch: Batch) -> JoinHandle<Result<u64, Fault>> {
     let home = home.clone();
     home.shared.tasks.clone().spawn(async move { commit(&home, vec![batch]).await })
 }

@@ -108,6 +108,16 @@ impl Service {
         self.patience.send_replace(patience);
     }
 
+    /// Calls a second in force.
+    pub(crate) fn rate(&self, call: Call) -> f64 {
+        self.scheduler.rate(call)
+    }
+
+    /// So many requests of a call at a time use its quota up; `None` as long as no answer has told how long one takes.
+    pub(crate) fn parallelism(&self, call: Call) -> Option<usize> {
+        self.scheduler.parallelism(call)
+    }
+
     /// One page of log groups.
     pub(crate) async fn describe_log_groups(
         &self,
@@ -225,6 +235,7 @@ impl Service {
             let since = self.note(sent, result.as_ref().err().map(|error| error.kind));
             let error = match result {
                 Ok(answer) => {
+                    permit.learn(true);
                     self.budget(call, Budget::answered);
                     return Ok(answer);
                 }
@@ -236,7 +247,7 @@ impl Service {
                 _ => deadline,
             };
             match error.kind {
-                SourceErrorKind::Throttled => permit.throttled(),
+                SourceErrorKind::Throttled => permit.learn(false),
                 SourceErrorKind::Unavailable | SourceErrorKind::Network | SourceErrorKind::Timeout => drop(permit),
                 SourceErrorKind::NotFound
                 | SourceErrorKind::Denied

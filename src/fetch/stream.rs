@@ -9,6 +9,7 @@ use super::download::{Downloads, Interest};
 use super::fault::Fault;
 use super::follow::{Follow, Following};
 use super::refresh::Checks;
+use super::side_by_side::AHEAD_PAGES;
 use super::suffix::Suffix;
 use super::{Last, News, Progress, Shared, download, follow, refresh, suffix};
 use crate::error::{Error, ErrorKind};
@@ -19,7 +20,7 @@ use crate::source::{EventPage, FilterEvents, FilterPage, GetEvents};
 use crate::store::row::StreamRow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::service::Weight;
 
@@ -36,6 +37,8 @@ pub(crate) struct Streams {
     pub(crate) shared: Arc<Shared>,
     pub(crate) report: Arc<Report>,
     pub(crate) learn: Learn,
+    /// A permit for each page that long reads hold ahead of their heads.
+    pub(crate) ahead: Arc<Semaphore>,
     live: Mutex<HashMap<StreamId, Weak<Stream>>>,
     groups: Mutex<HashMap<GroupId, Arc<Group>>>,
 }
@@ -52,7 +55,8 @@ pub(crate) struct Group {
 
 impl Streams {
     pub(crate) fn new(shared: Arc<Shared>, report: Arc<Report>, learn: Learn) -> Arc<Streams> {
-        Arc::new(Streams { shared, report, learn, live: Mutex::default(), groups: Mutex::default() })
+        let ahead = Arc::new(Semaphore::new(AHEAD_PAGES));
+        Arc::new(Streams { shared, report, learn, ahead, live: Mutex::default(), groups: Mutex::default() })
     }
 
     /// The live side of one stream.

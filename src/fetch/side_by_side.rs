@@ -1,0 +1,226 @@
+//! One long read by several requests at a time, committed in order.
+//!
+//! A reader that waits at the head gets its pages as they come, while the windows behind it (see `windows`) are read beside it, by both
+//! event calls: their quotas are separate. There are so many readers as use the quotas up, and no more: each window costs a part of a
+//! page. What is read ahead gives way to everybody who waits; it is held in memory, so many pages in all; and where FilterLogEvents is
+//! refused, GetLogEvents does it alone.
+
+use super::commit::Batch;
+use super::drain::{Drained, spawn_commit};
+use super::fault::Fault;
+use super::pages::{Cursor, Taken, Via};
+use super::service::Weight;
+use super::stream::Stream;
+use super::windows::{Id, Windows};
+use crate::model::Timestamp;
+use crate::source::{Call, SourceErrorKind};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+/// Pages that all reads together hold ahead of their heads; a page is a megabyte of messages at most.
+pub(crate) const AHEAD_PAGES: usize = 72;
+/// Pages of one commit.
+const COMMIT: usize = 4;
+/// Most readers by each call.
+const MOST_READERS: usize = 12;
+
+/// What is to be read.
+pub(crate) struct Long<'a> {
+    pub(crate) stream: &'a Arc<Stream>,
+    /// Inclusive; a whole millisecond. `None` is the stream's head.
+    pub(crate) start: Option<Timestamp>,
+    /// Exclusive.
+    pub(crate) end: Timestamp,
+    /// The newest event that the listing tells of.
+    pub(crate) newest_told: Option<Timestamp>,
+    /// Goes with the first commit.
+    pub(crate) read_to: Option<Timestamp>,
+}
+
+/// A request on its way.
+type Flight = (Id, Cursor, Result<Taken, Fault>);
+
+struct Reading<'a> {
+    stream: &'a Arc<Stream>,
+    end: Timestamp,
+    windows: Windows,
+    /// Readers that wait for their next request.
+    idle: BTreeMap<Id, Cursor>,
+    /// Readers whose last request failed, until another one is answered.
+    stalled: BTreeMap<Id, Cursor>,
+    /// Readers by FilterLogEvents.
+    filters: usize,
+    may_filter: bool,
+    pages: usize,
+    /// One for each page ahead of the head, read or on its way.
+    ahead: Vec<OwnedSemaphorePermit>,
+    room: Arc<Semaphore>,
+}
+
+/// Reads and commits; stops after a page if `wanted` says so.
+pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Drained, Fault> {
+    let home = &long.stream.home;
+    let mut reading = Reading {
+        stream: long.stream,
+        end: long.end,
+        windows: Windows::new(long.start, long.end, long.newest_told),
+        idle: BTreeMap::from([(0, Cursor::new(Via::Get, long.start, long.end))]),
+        stalled: BTreeMap::new(),
+        filters: 0,
+        may_filter: true,
+        pages: 0,
+        ahead: Vec::new(),
+        room: home.ahead.clone(),
+    };
+    let mut flights = FuturesUnordered::new();
+    let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
+    let mut events = 0;
+    loop {
+        if pending.is_none() {
+            let next = reading.windows.pop(COMMIT);
+            if !next.is_empty() {
+                events += next.len() as u64;
+                let mut batch = Batch::events(long.stream.clone(), next, false);
+                batch.read_to = long.read_to.take();
+                batch.beat = true;
+                pending = Some(spawn_commit(home, batch));
+            }
+        }
+        let is_over = reading.windows.is_over();
+        if pending.is_none() && is_over {
+            return Ok(Drained::All(events));
+        }
+        if reading.pages > 0 && !wanted() {
+            done(pending).await?;
+            return Ok(Drained::LeftEarly);
+        }
+        for (id, mut cursor, weight) in reading.launch(flights.len()) {
+            let stream = long.stream;
+            flights.push(async move {
+                let page = cursor.next(stream, weight, None).await;
+                (id, cursor, page)
+            });
+        }
+        tokio::select! {
+            biased;
+            committed = async { done(pending.as_mut()).await }, if pending.is_some() => {
+                pending = None;
+                committed?;
+            }
+            Some(flight) = flights.next() => {
+                if let Err(fault) = reading.land(flight) {
+                    done(pending).await?;
+                    return Err(fault);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a commit under way.
+async fn done<J: Future<Output = Result<Result<u64, Fault>, tokio::task::JoinError>>>(
+    commit: Option<J>,
+) -> Result<(), Fault> {
+    match commit {
+        Some(commit) => commit.await.unwrap_or(Err(Fault::Died)).map(drop),
+        None => Ok(()),
+    }
+}
+
+impl Reading<'_> {
+    /// How many readers by each call use the quotas up. A read begins with one and gets one more with each page: whoever wants only
+    /// the head of a stream is gone by then.
+    fn readers(&self) -> (usize, usize) {
+        let service = &self.stream.home.shared.service;
+        let get = service.parallelism(Call::GetLogEvents).unwrap_or(1).clamp(1, MOST_READERS);
+        let filter = match service.parallelism(Call::FilterLogEvents) {
+            _ if !self.may_filter => 0,
+            Some(readers) => readers.clamp(1, MOST_READERS),
+            None => 1,
+        };
+        (get.min(1 + self.pages), filter.min((1 + self.pages).saturating_sub(get)))
+    }
+
+    /// The requests to send now, beside so many that are on their way.
+    fn launch(&mut self, in_flight: usize) -> Vec<(Id, Cursor, Weight)> {
+        let (get, filter) = self.readers();
+        // The head needs no room and no leave: without it nothing gets on.
+        let may_begin =
+            |windows: &Windows, room: &Semaphore| windows.reading() < get + filter && room.available_permits() > 0;
+        while (self.windows.head_waits() || may_begin(&self.windows, &self.room))
+            && let Some((id, from)) = self.windows.begin(get + filter)
+        {
+            let by_filter = self.filters < filter;
+            self.filters += usize::from(by_filter);
+            let via = if by_filter { Via::Filter } else { Via::Get };
+            self.idle.insert(id, Cursor::new(via, from, self.end));
+        }
+        let head = self.windows.head();
+        if let Some((id, cursor)) = head.and_then(|head| self.stalled.remove_entry(&head)) {
+            self.idle.insert(id, cursor);
+        }
+        self.ahead.truncate(self.windows.held() + in_flight);
+        let mut requests = Vec::new();
+        for (id, cursor) in std::mem::take(&mut self.idle) {
+            if Some(id) == head {
+                requests.push((id, cursor, Weight::Waiting));
+                continue;
+            }
+            match self.room.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    self.ahead.push(permit);
+                    requests.push((id, cursor, Weight::Background));
+                }
+                Err(_) => drop(self.idle.insert(id, cursor)),
+            }
+        }
+        requests
+    }
+
+    /// Takes an answer.
+    fn land(&mut self, (id, cursor, page): Flight) -> Result<(), Fault> {
+        match page {
+            Ok(page) => {
+                self.pages += 1;
+                let (get, filter) = self.readers();
+                self.windows.take(id, page, get + filter);
+                if self.windows.is_read(id) {
+                    self.idle.insert(id, cursor);
+                } else if cursor.via() == Via::Filter {
+                    self.filters -= 1;
+                }
+                self.idle.append(&mut self.stalled);
+                Ok(())
+            }
+            Err(fault) if cursor.via() == Via::Filter && is_refused(&fault) => {
+                tracing::debug!(stream = %crate::model::printable(&self.stream.subject), "read by GetLogEvents alone");
+                self.may_filter = false;
+                self.filters -= 1;
+                self.idle.insert(id, cursor.by(Via::Get));
+                Ok(())
+            }
+            // While the head gets on, nobody waits for this one.
+            Err(fault) if self.windows.head() != Some(id) && is_passing(&fault) => {
+                self.stalled.insert(id, cursor);
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// The call itself is refused, whatever it asks for.
+fn is_refused(fault: &Fault) -> bool {
+    use SourceErrorKind::{Denied, Invalid, InvalidToken, Unsupported};
+    matches!(fault, Fault::Source(e) if matches!(e.kind, Denied | Unsupported | Invalid | InvalidToken))
+}
+
+/// The same request may be answered later.
+fn is_passing(fault: &Fault) -> bool {
+    use SourceErrorKind::{Network, Throttled, Timeout, Unavailable};
+    matches!(fault, Fault::Source(e) if matches!(e.kind, Throttled | Unavailable | Network | Timeout))
+}
