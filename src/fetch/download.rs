@@ -11,6 +11,7 @@ use super::refresh;
 use super::service::Weight;
 use super::side_by_side::{self, Long};
 use super::stream::{Stream, lock};
+use super::sweep;
 use super::vouch::settles;
 use crate::error::Error;
 use crate::model::{Span, Timestamp};
@@ -33,6 +34,11 @@ pub(crate) struct Downloads {
 }
 
 impl Downloads {
+    /// Whether a transfer is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// When the transfer under way began.
     pub(crate) fn since(&self) -> Option<Timestamp> {
         self.running.then_some(self.began)
@@ -54,12 +60,16 @@ impl Drop for Interest {
 pub(crate) fn start(stream: &Arc<Stream>) -> Interest {
     let mut downloads = lock(&stream.downloads);
     downloads.waiting += 1;
-    if !downloads.running && !stream.progress.borrow().complete {
+    let begins = !downloads.running && !stream.progress.borrow().complete;
+    if begins {
         downloads.running = true;
         downloads.began = stream.home.shared.clock.now();
         stream.home.shared.tasks.spawn(run(stream.clone()));
     }
     drop(downloads);
+    if begins {
+        sweep::opened_cold(stream);
+    }
     Interest { stream: stream.clone() }
 }
 

@@ -72,7 +72,7 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
             let mut batch = Batch::events(read.stream.clone(), pass.page(page.events), read.only_complete);
             batch.read_to = read.read_to.take();
             batch.beat = true;
-            pending = Some(spawn_commit(home, batch));
+            pending = Some(spawn_commits(home, vec![batch]));
         }
         if page.ended || !wanted() {
             if let Some(commit) = pending.take() {
@@ -83,9 +83,10 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
     }
 }
 
-pub(super) fn spawn_commit(home: &Arc<Streams>, batch: Batch) -> JoinHandle<Result<u64, Fault>> {
+/// Commits in a task of its own.
+pub(super) fn spawn_commits(home: &Arc<Streams>, batches: Vec<Batch>) -> JoinHandle<Result<u64, Fault>> {
     let home = home.clone();
-    home.shared.tasks.clone().spawn(async move { commit(&home, vec![batch]).await })
+    home.shared.tasks.clone().spawn(async move { commit(&home, batches).await })
 }
 
 /// One page of what is stamped ahead of `from`, the end of a drained read.

@@ -21,6 +21,8 @@ const LINGER: u32 = 3;
 const SETTLED_IN: u32 = 4;
 /// For how long after a cut page polls read on until nothing comes.
 const DRAIN_FOR: Duration = Duration::from_secs(60);
+/// A group that is cheaper to ask by its streams' names is tried as a whole again after this long.
+const WHOLE_AGAIN: Duration = Duration::from_secs(60);
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -34,6 +36,8 @@ pub(crate) struct Following {
 struct State {
     followed: HashMap<StreamId, Followed>,
     running: bool,
+    /// From the start of a poll to the next, as the quota lets it be; smoothed.
+    interval: Option<Duration>,
 }
 
 struct Followed {
@@ -51,6 +55,13 @@ struct Followed {
 }
 
 impl Following {
+    /// How far apart polls are; `None` before the second.
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        let interval = lock(&self.state).interval?;
+        // In tenths of a second, as a person wants it.
+        Some(Duration::from_millis((interval.as_millis() as u64 + 50) / 100 * 100))
+    }
+
     /// The streams that polls ask for.
     pub(crate) fn streams(&self) -> Vec<Arc<Stream>> {
         lock(&self.state).followed.values().map(|followed| followed.stream.clone()).collect()
@@ -129,6 +140,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
     let mut rereads = Rereads::new();
     let mut reach = None;
     let mut cut: Option<Instant> = None;
+    let mut whole_not_before: Option<Instant> = None;
     let mut folded = Instant::now();
     let mut started = Instant::now();
     loop {
@@ -138,12 +150,15 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             () = home.shared.stopping.cancelled() => break,
             () = tokio::time::sleep_until(started + pace.pause(interval)) => {}
         }
-        started = Instant::now();
+        let before = std::mem::replace(&mut started, Instant::now());
         let turn = {
             let mut state = lock(&group.following.state);
+            let took = started - before;
+            state.interval = Some(state.interval.map_or(took, |usual| (usual * 3 + took) / 4));
             let turn = state.turn(interval / SETTLED_IN);
             if state.followed.is_empty() {
                 state.running = false;
+                state.interval = None;
                 return;
             }
             turn
@@ -166,11 +181,16 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
         rereads.start_if_due(&home, &group, &targets, now);
         let drain = cut.is_some_and(|at| at.elapsed() < DRAIN_FOR);
         // In a task of its own: a defect there must not end the loop.
-        let task = home.shared.tasks.spawn(poll::poll(home.clone(), group.clone(), targets, now, reach, drain));
+        let try_whole = whole_not_before.is_none_or(|at| started >= at);
+        let poll = poll::poll(home.clone(), group.clone(), targets, now, reach, drain, try_whole);
+        let task = home.shared.tasks.spawn(poll);
         match task.await.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() }) {
             Outcome { fault: Some(Fault::Stopping), .. } => break,
             outcome => {
                 reach = outcome.reach;
+                if outcome.whole == Some(false) {
+                    whole_not_before = Some(started + WHOLE_AGAIN);
+                }
                 if outcome.cut {
                     cut = Some(started);
                 }

@@ -29,6 +29,7 @@ mod service;
 mod side_by_side;
 mod stream;
 mod suffix;
+mod sweep;
 mod tally;
 mod vouch;
 mod walk;

@@ -1,6 +1,7 @@
 //! One poll of a group's followed streams.
 //!
-//! One stream is asked by GetLogEvents, several by FilterLogEvents with up to 100 names a call, all calls at once. A poll is one page;
+//! One stream is asked by GetLogEvents, several by FilterLogEvents with up to 100 names a call, all calls at once; more than a hundred by
+//! a read of the whole group, where that takes no more pages than there would be calls. A poll is one page;
 //! its token is followed only if the page is more than half full, or cut: it ends before what is known to exist. The service may give
 //! less than a page anywhere, and a poll must not see the same part for ever. So, too, once a page was cut, polls read on until nothing
 //! comes, for a while; and since a page may be cut just where the known ends, which looks as if there were nothing new, every few polls
@@ -79,6 +80,8 @@ pub(crate) struct Outcome {
     pub(crate) cut: bool,
     /// How far back the next poll of several streams may start.
     pub(crate) reach: Option<Duration>,
+    /// Whether a read of the whole group, if it was tried, was the cheaper way.
+    pub(crate) whole: Option<bool>,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -114,7 +117,7 @@ fn next_reach(reach: Duration, late_window: Duration, events: usize, added: u64)
     }
 }
 
-/// Polls `targets`; if `drain`, each until nothing comes.
+/// Polls `targets`; if `drain`, each until nothing comes; if `try_whole`, by a read of the whole group where that may be cheaper.
 pub(crate) async fn poll(
     home: Arc<Streams>,
     group: Arc<Group>,
@@ -122,6 +125,7 @@ pub(crate) async fn poll(
     now: Timestamp,
     reach: Option<Duration>,
     drain: bool,
+    try_whole: bool,
 ) -> Outcome {
     let late_window = home.shared.settings.borrow().late_window;
     let reach = reach.unwrap_or(late_window).clamp(OVERLAP.min(late_window), late_window);
@@ -130,10 +134,18 @@ pub(crate) async fn poll(
         outcome.reach = Some(reach);
         return outcome;
     }
+    let chunks = targets.len().div_ceil(NAMES);
+    let several = Several { home: &home, group: &group, now, late_window, reach, drain };
+    let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
+    if try_whole && chunks > 1 {
+        match several.poll(&targets, Scope::Group, chunks).await {
+            outcome if outcome.whole == Some(false) => total.whole = Some(false),
+            outcome => return outcome,
+        }
+    }
     // Quiet ones with quiet ones.
     targets.sort_by_key(|t| t.start);
-    let calls = targets.chunks(NAMES).map(|chunk| several(&home, &group, chunk, now, late_window, reach, drain));
-    let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
+    let calls = targets.chunks(NAMES).map(|chunk| several.poll(chunk, Scope::Names, PAGES));
     for part in join_all(calls).await {
         total.asked.extend(part.asked);
         total.gone.extend(part.gone);
@@ -190,8 +202,10 @@ impl Paging {
     /// Whether there may be more behind a page.
     fn goes_on<'a>(&mut self, page: impl DoubleEndedIterator<Item = &'a LogEvent> + Clone) -> bool {
         let last = page.clone().next_back();
-        self.cut |= ends_before(last, self.known);
-        last.is_some() && (self.cut || self.drain || is_half_full(page))
+        let half_full = is_half_full(page);
+        // A full page ends where it is full.
+        self.cut |= !half_full && ends_before(last, self.known);
+        last.is_some() && (self.cut || self.drain || half_full)
     }
 }
 
@@ -228,72 +242,94 @@ async fn one(home: &Arc<Streams>, target: &Target, now: Timestamp, late_window: 
     outcome
 }
 
-async fn several(
-    home: &Arc<Streams>,
-    group: &Group,
-    chunk: &[Target],
+/// What a call for several streams asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Names,
+    /// All streams of the group; those that nobody follows are passed over.
+    Group,
+}
+
+/// A poll of several streams.
+struct Several<'a> {
+    home: &'a Arc<Streams>,
+    group: &'a Group,
     now: Timestamp,
     late_window: Duration,
     reach: Duration,
     drain: bool,
-) -> Outcome {
-    let by_name: HashMap<&str, &Target> = chunk.iter().map(|t| (t.stream.name.as_str(), t)).collect();
-    let mut start = common_start(chunk, now, reach);
-    if chunk.iter().any(|t| t.deep && !t.extent.complete) {
-        start = start.min(now - late_window);
-    }
-    // Behind what is known of all of them: the page is cut for all at once.
-    let behind = chunk.iter().map(|t| t.behind(now)).try_fold(start, |start, at| at.map(|at| start.max(at)));
-    start = behind.unwrap_or(start);
-    let mut outcome = Outcome { asked: chunk.iter().map(|t| (t.stream.id, now)).collect(), ..Outcome::default() };
-    let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
-    let mut passes: HashMap<StreamId, Pass> = HashMap::new();
-    let mut token: Option<String> = None;
-    let mut newest = start;
-    let (mut events, mut added) = (0, 0);
-    for _ in 0..PAGES {
-        let request = FilterEvents {
-            group: group.name.clone(),
-            streams: chunk.iter().map(|t| t.stream.name.clone()).collect(),
-            start: Some(start),
-            end: None,
-            token: token.take(),
-            limit: None,
+}
+
+impl Several<'_> {
+    /// Polls some of them. A read of the group that takes more than `most_pages` isn't the cheaper way.
+    async fn poll(&self, chunk: &[Target], scope: Scope, most_pages: usize) -> Outcome {
+        let Several { home, group, now, late_window, reach, drain } = *self;
+        let by_name: HashMap<&str, &Target> = chunk.iter().map(|t| (t.stream.name.as_str(), t)).collect();
+        let mut start = common_start(chunk, now, reach);
+        if chunk.iter().any(|t| t.deep && !t.extent.complete) {
+            start = start.min(now - late_window);
+        }
+        // Behind what is known of all of them: the page is cut for all at once.
+        let behind = chunk.iter().map(|t| t.behind(now)).try_fold(start, |start, at| at.map(|at| start.max(at)));
+        start = behind.unwrap_or(start);
+        let mut outcome = Outcome { asked: chunk.iter().map(|t| (t.stream.id, now)).collect(), ..Outcome::default() };
+        let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
+        let mut passes: HashMap<StreamId, Pass> = HashMap::new();
+        let mut token: Option<String> = None;
+        let mut newest = start;
+        let (mut events, mut added) = (0, 0);
+        outcome.whole = (scope == Scope::Group).then_some(true);
+        let names: Vec<String> = match scope {
+            Scope::Names => chunk.iter().map(|t| t.stream.name.clone()).collect(),
+            Scope::Group => Vec::new(),
         };
-        let page = match home.filter(Weight::Following, request).await {
-            Ok(page) => page,
-            Err(fault) if fault.is_not_found() => return find_gone(home, chunk, fault).await,
-            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
-        };
-        let more = paging.goes_on(page.events.iter().map(|(_, e)| e));
-        newest = page.events.iter().map(|(_, e)| e.timestamp).fold(newest, Timestamp::max);
-        events += page.events.len();
-        let mut of: HashMap<StreamId, (&Target, Vec<LogEvent>)> = HashMap::new();
-        for (name, event) in page.events {
-            if let Some(target) = by_name.get(name.as_str()) {
-                of.entry(target.stream.id).or_insert_with(|| (target, Vec::new())).1.push(event);
+        for _ in 0..most_pages {
+            let request = FilterEvents {
+                group: group.name.clone(),
+                streams: names.clone(),
+                start: Some(start),
+                end: None,
+                token: token.take(),
+                limit: None,
+            };
+            let page = match home.filter(Weight::Following, request).await {
+                Ok(page) => page,
+                Err(fault) if fault.is_not_found() && scope == Scope::Names => {
+                    return find_gone(home, chunk, fault).await;
+                }
+                Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+            };
+            let more = paging.goes_on(page.events.iter().map(|(_, e)| e));
+            newest = page.events.iter().map(|(_, e)| e.timestamp).fold(newest, Timestamp::max);
+            events += page.events.len();
+            let mut of: HashMap<StreamId, (&Target, Vec<LogEvent>)> = HashMap::new();
+            for (name, event) in page.events {
+                if let Some(target) = by_name.get(name.as_str()) {
+                    of.entry(target.stream.id).or_insert_with(|| (target, Vec::new())).1.push(event);
+                }
+            }
+            let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
+            for (id, (target, events)) in of {
+                give.to(target, passes.entry(id).or_default(), events);
+            }
+            match give.finish().await {
+                Ok((n, news)) => {
+                    added += n;
+                    outcome.news.extend(news);
+                }
+                Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+            }
+            outcome.cut = paging.cut;
+            token = page.next;
+            if !more || token.is_none() {
+                outcome.reach = Some(next_reach(reach, late_window, events, added));
+                return outcome;
             }
         }
-        let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
-        for (id, (target, events)) in of {
-            give.to(target, passes.entry(id).or_default(), events);
-        }
-        match give.finish().await {
-            Ok((n, news)) => {
-                added += n;
-                outcome.news.extend(news);
-            }
-            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
-        }
-        outcome.cut = paging.cut;
-        token = page.next;
-        if !more || token.is_none() {
-            outcome.reach = Some(next_reach(reach, late_window, events, added));
-            return outcome;
-        }
+        outcome.whole = (scope == Scope::Group).then_some(false);
+        outcome.asked = chunk.iter().map(|t| (t.stream.id, newest.min(now))).collect();
+        outcome
     }
-    outcome.asked = chunk.iter().map(|t| (t.stream.id, newest.min(now))).collect();
-    outcome
 }
 
 /// A call with several names was refused for one that isn't there: asks for each.

@@ -6,7 +6,7 @@
 //! refused, GetLogEvents does it alone.
 
 use super::commit::Batch;
-use super::drain::{Drained, spawn_commit};
+use super::drain::{Drained, spawn_commits};
 use super::fault::Fault;
 use super::pages::{Cursor, Taken, Via};
 use super::service::Weight;
@@ -87,7 +87,7 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
                 let mut batch = Batch::events(long.stream.clone(), next, false);
                 batch.read_to = long.read_to.take();
                 batch.beat = true;
-                pending = Some(spawn_commit(home, batch));
+                pending = Some(spawn_commits(home, vec![batch]));
             }
         }
         let is_over = reading.windows.is_over();

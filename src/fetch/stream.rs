@@ -11,6 +11,7 @@ use super::follow::{Follow, Following};
 use super::refresh::Checks;
 use super::side_by_side::AHEAD_PAGES;
 use super::suffix::Suffix;
+use super::sweep::{self, Sweeping};
 use super::{Last, News, Progress, Shared, download, follow, refresh, suffix};
 use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, LogClass, StreamId, printable};
@@ -51,6 +52,7 @@ pub(crate) struct Group {
     pub(crate) class: LogClass,
     pub(crate) checks: Checks,
     pub(crate) following: Following,
+    pub(crate) sweeping: Sweeping,
 }
 
 impl Streams {
@@ -104,27 +106,32 @@ impl Streams {
             class: row.group.class,
             checks: Checks::new(row.vouch),
             following: Following::default(),
+            sweeping: Sweeping::default(),
         });
         Ok(lock(&self.groups).entry(id).or_insert(group).clone())
     }
 
-    /// Writes what checks found out and didn't write yet; for a stop.
+    /// Streams that are followed and transfers under way.
     pub(crate) fn activity(&self) -> (Vec<Followed>, Vec<Transfer>) {
-        let interval = self.shared.settings.borrow().poll_interval;
+        let setting = self.shared.settings.borrow().poll_interval;
         let groups: Vec<Arc<Group>> = lock(&self.groups).values().cloned().collect();
-        let followed = groups.iter().flat_map(|group| group.following.streams()).map(|stream| Followed {
-            group: stream.group.name.clone(),
-            stream: stream.name.clone(),
-            interval,
-            newest: stream.row().ok().and_then(|row| row.extent.newest),
-        });
+        let mut followed = Vec::new();
+        for group in groups {
+            let interval = group.following.interval().unwrap_or(setting);
+            followed.extend(group.following.streams().into_iter().map(|stream| Followed {
+                group: group.name.clone(),
+                newest: stream.row().ok().and_then(|row| row.extent.newest),
+                stream: stream.name.clone(),
+                interval,
+            }));
+        }
         let live: Vec<Arc<Stream>> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
         let transfers = live.iter().filter_map(|stream| {
             let since = lock(&stream.downloads).since()?;
             let bytes = stream.row().ok()?.extent.text_len;
             Some(Transfer { group: stream.group.name.clone(), stream: stream.name.clone(), bytes, since })
         });
-        (followed.collect(), transfers.collect())
+        (followed, transfers.collect())
     }
 
     /// Writes down the chains of checks, for the next start.
@@ -208,7 +215,9 @@ impl Stream {
             // Its name may mean another generation by now: what is cached is all that there is.
             return if row.extent.complete { Ok(()) } else { Err(self.not_found()) };
         }
-        if !row.extent.complete {
+        if row.extent.complete {
+            sweep::opened(self);
+        } else {
             download::wait(&self.arc()).await?;
         }
         refresh::bring_up_to_date(&self.arc(), called).await

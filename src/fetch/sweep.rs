@@ -1,0 +1,365 @@
+//! Many small streams of a group at once, ahead of whoever opens one after the other.
+//!
+//! By itself a small stream costs three calls and more, nearly all of them to learn that it has ended. FilterLogEvents gives all streams
+//! of a group, a megabyte a call, in the order of time, so one read from the head makes every copy grow side by side: each is always
+//! a whole beginning, and a sweep that stops, for whatever reason, leaves what a download goes on from. At its end all are complete.
+//!
+//! `grep -r`, `rg` and `cat *` start it by opening several files that were never fetched; it ends soon after they stop. What somebody
+//! opens meanwhile is downloaded for him at once, beside the sweep, which then leaves that stream alone: a reader never waits for it.
+//! Where a few large streams make up most of a group, the small ones are swept by their names, a hundred a call, and the large ones
+//! left to downloads.
+
+use super::check::is_over;
+use super::commit::{Batch, Seal, commit};
+use super::drain::spawn_commits;
+use super::fault::Fault;
+use super::merge::Pass;
+use super::select::shows_stream;
+use super::service::Weight;
+use super::stream::{Group, Stream, Streams, lock};
+use super::vouch::AHEAD;
+use crate::model::{LogClass, LogEvent, StreamId, Timestamp};
+use crate::source::FilterEvents;
+use crate::store::StoreError;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// So many streams of a group opened cold …
+const OPENS: usize = 3;
+/// … within this time are somebody's walk through it.
+const WITHIN: Duration = Duration::from_secs(5);
+/// A sweep goes on for that long after the last open.
+const LINGER: Duration = Duration::from_secs(3);
+/// How long after a sweep, ended in whatever way, the next one may begin.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Fewer streams than this aren't worth a sweep.
+const LEAST: usize = 4;
+/// Streams of one sweep, at most; the rest is for the next one.
+const MOST: usize = 5_000;
+/// Names that one FilterLogEvents call takes.
+const NAMES: usize = 100;
+/// A stream with more bytes of messages is large.
+const LARGE: u64 = 256 << 10;
+/// Pages after which is looked at where the bytes are.
+const JUDGED: usize = 4;
+/// Pages of the whole group that are read at most, beside those that reading by names would cost.
+const WHOLE: usize = 8;
+/// Pages of one call by names, before the largest of them are left out.
+const CHUNK_PAGES: usize = 6;
+/// Streams swept ahead of what was opened, at most.
+const AHEAD_STREAMS: usize = 500;
+
+/// The walk through a group, as far as it is known, and the sweep under way.
+#[derive(Default)]
+pub(crate) struct Sweeping {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Streams opened cold of late.
+    cold: VecDeque<(StreamId, Instant)>,
+    last: Option<Instant>,
+    opens: usize,
+    running: bool,
+    not_before: Option<Instant>,
+}
+
+impl State {
+    /// A stream is opened that isn't complete; tells whether a sweep should begin.
+    fn opened_cold(&mut self, id: StreamId, now: Instant) -> bool {
+        self.cold.retain(|(other, at)| *other != id && now.duration_since(*at) < WITHIN);
+        self.cold.push_back((id, now));
+        if self.cold.len() > OPENS {
+            self.cold.pop_front();
+        }
+        let begins =
+            self.cold.len() >= OPENS && !self.running && self.not_before.is_none_or(|not_before| now >= not_before);
+        self.running |= begins;
+        if begins {
+            self.opens = 0;
+        }
+        begins
+    }
+}
+
+/// Somebody opens a stream.
+pub(crate) fn opened(stream: &Stream) {
+    let mut state = lock(&stream.group.sweeping.state);
+    state.last = Some(Instant::now());
+    state.opens += 1;
+}
+
+/// Somebody opens a stream that isn't complete: the third of them begins a sweep.
+pub(crate) fn opened_cold(stream: &Stream) {
+    opened(stream);
+    let shared = &stream.home.shared;
+    if stream.group.class != LogClass::Standard || shared.stopping.is_cancelled() {
+        return;
+    }
+    if lock(&stream.group.sweeping.state).opened_cold(stream.id, Instant::now()) {
+        shared.tasks.spawn(run(stream.home.clone(), stream.group.clone()));
+    }
+}
+
+async fn run(home: Arc<Streams>, group: Arc<Group>) {
+    // In a task of its own: a defect there must not leave `running` set for ever.
+    let task = home.shared.tasks.spawn(sweep(home.clone(), group.clone()));
+    match task.await.unwrap_or(Err(Fault::Died)) {
+        Ok(()) | Err(Fault::Stopping) => {}
+        // Nobody waits for it, and who opens a stream meets what is wrong by himself.
+        Err(fault) => tracing::debug!(error = %fault.about(&group.name), "streams were not read ahead"),
+    }
+    let mut state = lock(&group.sweeping.state);
+    state.running = false;
+    state.not_before = Some(Instant::now() + PAUSE);
+}
+
+/// One stream of a sweep.
+struct Member {
+    id: StreamId,
+    /// The listing tells of events.
+    told: bool,
+    /// Bytes of messages seen.
+    bytes: u64,
+    pass: Pass,
+    /// Somebody else reads it, or did: what comes here may stand behind a hole.
+    left: bool,
+    /// Swept to its end.
+    swept: bool,
+}
+
+struct Sweep {
+    home: Arc<Streams>,
+    group: Arc<Group>,
+    /// By exact name.
+    members: BTreeMap<String, Member>,
+    began: Timestamp,
+    began_at: Instant,
+}
+
+/// How a read ended.
+enum End {
+    Drained,
+    /// Nobody walks any more.
+    Unwanted,
+    /// There is too much of it, up to this moment.
+    Large(Option<Timestamp>),
+}
+
+async fn sweep(home: Arc<Streams>, group: Arc<Group>) -> Result<(), Fault> {
+    let (began, began_at) = (home.shared.clock.now(), Instant::now());
+    let members = load(&home, &group, began).await?;
+    if members.len() < LEAST {
+        return Ok(());
+    }
+    let by_names = 3 * members.len().div_ceil(NAMES);
+    let mut sweep = Sweep { home, group, members, began, began_at };
+    match sweep.read(&[], None, WHOLE + by_names).await? {
+        End::Drained => sweep.complete(|_| true).await,
+        End::Unwanted => Ok(()),
+        End::Large(from) => sweep.by_names(from).await,
+    }
+}
+
+/// The streams of a group that nobody has read to the end.
+async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTreeMap<String, Member>, Fault> {
+    let (store, id) = (home.shared.store.clone(), group.id);
+    let selection = home.shared.settings.borrow().selection.clone();
+    let rows = tokio::task::spawn_blocking(move || {
+        let (mut found, mut after) = (Vec::new(), 0);
+        while found.len() < MOST {
+            let rows = store.streams_after(id, after, MOST)?;
+            let Some(last) = rows.last() else { break };
+            after = last.seq;
+            found.extend(rows.into_iter().filter(|row| !row.extent.complete));
+        }
+        found.truncate(MOST);
+        Ok::<_, StoreError>(found)
+    });
+    let rows = rows.await.map_err(|_| Fault::Died)??;
+    let shown = rows.into_iter().filter(|row| shows_stream(&selection, &row.stream, now));
+    let member = |row: crate::store::row::StreamRow| {
+        let told = row.stream.first_event.or(row.stream.last_event).is_some();
+        let pass = Pass::default();
+        (row.stream.name, Member { id: row.id, told, bytes: 0, pass, left: false, swept: false })
+    };
+    Ok(shown.map(member).collect())
+}
+
+impl Sweep {
+    /// Whether somebody still walks through the group.
+    fn is_wanted(&self) -> bool {
+        lock(&self.group.sweeping.state).last.is_some_and(|at| at.elapsed() < LINGER)
+    }
+
+    /// Reads `names` (all, if empty) from `from` on.
+    async fn read(&mut self, names: &[String], from: Option<Timestamp>, most_pages: usize) -> Result<End, Fault> {
+        let mut token = None;
+        let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
+        let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
+        loop {
+            let request = FilterEvents {
+                group: self.group.name.clone(),
+                streams: names.to_vec(),
+                start: from,
+                end: Some(self.began + AHEAD),
+                token: token.take(),
+                limit: None,
+            };
+            let page = self.home.filter(Weight::Background, request).await;
+            if let Some(commit) = pending.take() {
+                commit.await.unwrap_or(Err(Fault::Died))?;
+            }
+            let page = page?;
+            pages += usize::from(!page.events.is_empty());
+            last = page.events.last().map(|(_, event)| event.timestamp).or(last);
+            let over = is_over(&page.events, self.began, &mut pages_ahead);
+            let batches = self.batches(page.events)?;
+            pending = Some(spawn_commits(&self.home, batches));
+            let end = match page.next {
+                next if over || next.is_none() => End::Drained,
+                _ if !self.is_wanted() => End::Unwanted,
+                _ if pages >= most_pages || (names.is_empty() && pages >= JUDGED && self.is_lopsided()) => {
+                    End::Large(last)
+                }
+                next => {
+                    token = next;
+                    continue;
+                }
+            };
+            if let Some(commit) = pending.take() {
+                commit.await.unwrap_or(Err(Fault::Died))?;
+            }
+            return Ok(end);
+        }
+    }
+
+    /// Most of what was read belongs to large streams.
+    fn is_lopsided(&self) -> bool {
+        let (all, large) = self.members.values().fold((0, 0), |(all, large), member| {
+            (all + member.bytes, large + if member.bytes > LARGE { member.bytes } else { 0 })
+        });
+        large * 2 > all
+    }
+
+    /// What each stream gets of a page.
+    fn batches(&mut self, events: Vec<(String, LogEvent)>) -> Result<Vec<Batch>, Fault> {
+        let mut by_stream: HashMap<String, Vec<LogEvent>> = HashMap::new();
+        for (name, event) in events {
+            match by_stream.get_mut(&name) {
+                Some(events) => events.push(event),
+                None => drop(by_stream.insert(name, vec![event])),
+            }
+        }
+        let mut batches = Vec::with_capacity(by_stream.len());
+        for (name, events) in by_stream {
+            let Some(member) = self.members.get_mut(&name) else { continue };
+            member.bytes += events.iter().map(|event| event.message.len() as u64).sum::<u64>();
+            let stream = self.home.stream(member.id)?;
+            member.left |= is_read(&stream);
+            if !member.left {
+                batches.push(Batch::events(stream, member.pass.page(events), false));
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Everything of the members chosen was read: what is known of them is whole.
+    async fn complete(&mut self, chosen: impl Fn(&str) -> bool) -> Result<(), Fault> {
+        let mut batches = Vec::new();
+        for (name, member) in &mut self.members {
+            if member.left || member.swept || !chosen(name) {
+                continue;
+            }
+            let stream = self.home.stream(member.id)?;
+            // An empty answer that the listing contradicts is asked again before it is believed.
+            let doubtful = member.told && stream.row()?.extent.newest.is_none();
+            member.left |= doubtful || is_read(&stream);
+            if member.left {
+                continue;
+            }
+            member.swept = true;
+            let mut last = Batch::events(stream, Vec::new(), false);
+            last.complete = true;
+            last.read_to = Some(self.began);
+            last.seal = Some(Seal { from: Timestamp::EPOCH, began: self.began });
+            last.beat = true;
+            batches.push(last);
+        }
+        let ids: Vec<StreamId> = batches.iter().map(|batch| batch.stream.id).collect();
+        commit(&self.home, batches).await?;
+        lock(&self.group.checks.state).note_reads(ids, self.began_at);
+        Ok(())
+    }
+
+    /// The small streams, a hundred a read, from where the read of all stopped.
+    async fn by_names(&mut self, from: Option<Timestamp>) -> Result<(), Fault> {
+        let mut swept = 0;
+        loop {
+            let small = self.members.iter().filter(|(_, m)| !m.left && !m.swept && m.bytes <= LARGE);
+            let names: Vec<String> = small.map(|(name, _)| name.clone()).take(NAMES).collect();
+            let opens = lock(&self.group.sweeping.state).opens;
+            if names.is_empty() || swept > opens + AHEAD_STREAMS {
+                return Ok(());
+            }
+            for name in &names {
+                if let Some(member) = self.members.get_mut(name) {
+                    member.pass = Pass::default();
+                }
+            }
+            // A stream that was there a moment ago may be gone: then the whole call is refused.
+            match self.read(&names, from, CHUNK_PAGES).await {
+                Ok(End::Drained) => {
+                    self.complete(|name| names.iter().any(|other| other == name)).await?;
+                    swept += names.len();
+                }
+                Ok(End::Unwanted) => return Ok(()),
+                Ok(End::Large(_)) => self.leave_largest(&names),
+                Err(fault) if fault.is_not_found() => return Ok(()),
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Leaves the larger half of some streams to downloads.
+    fn leave_largest(&mut self, names: &[String]) {
+        let mut sizes: Vec<u64> = names.iter().filter_map(|name| Some(self.members.get(name)?.bytes)).collect();
+        sizes.sort_unstable();
+        let middle = sizes.get(sizes.len() / 2).copied().unwrap_or(0);
+        for name in names {
+            if let Some(member) = self.members.get_mut(name) {
+                member.left |= member.bytes >= middle;
+            }
+        }
+    }
+}
+
+/// Somebody else reads the stream, or has read it to the end.
+fn is_read(stream: &Stream) -> bool {
+    stream.progress.borrow().complete || lock(&stream.downloads).is_running()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_third_stream_opened_within_some_seconds_begins_a_sweep() {
+        let start = Instant::now();
+        let mut state = State::default();
+        let second = Duration::from_secs(1);
+        assert!(!state.opened_cold(StreamId(1), start));
+        assert!(!state.opened_cold(StreamId(1), start), "again the same");
+        assert!(!state.opened_cold(StreamId(2), start + second));
+        assert!(state.opened_cold(StreamId(3), start + second * 2));
+        assert!(!state.opened_cold(StreamId(4), start + second * 2), "one at a time");
+        state.running = false;
+        state.not_before = Some(start + second * 20);
+        assert!(!state.opened_cold(StreamId(5), start + second * 3));
+        assert!(!state.opened_cold(StreamId(6), start + second * 30), "the others were long ago");
+    }
+}
