@@ -137,7 +137,11 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
         Some(newest) => {
             // What an earlier part read may since have got late events; what was settled when it was read has not.
             let settled = settled(&stream, row.extent.read_to)?;
-            if newest <= settled { (Some(newest), now) } else { (Some(settled), row.extent.read_to) }
+            if newest <= settled {
+                (Some(newest), now)
+            } else {
+                (Some(settled.max(Timestamp::EPOCH)), row.extent.read_to)
+            }
         }
     };
     let mut doubts = DOUBTS.iter();

@@ -123,6 +123,8 @@ struct Member {
     id: StreamId,
     /// The listing tells of events.
     told: bool,
+    /// Nothing of it is stored yet.
+    new: bool,
     /// Bytes of messages seen.
     bytes: u64,
     pass: Pass,
@@ -185,7 +187,8 @@ async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTre
     let member = |row: crate::store::row::StreamRow| {
         let told = row.stream.first_event.or(row.stream.last_event).is_some();
         let pass = Pass::default();
-        (row.stream.name, Member { id: row.id, told, bytes: 0, pass, left: false, swept: false })
+        let new = row.extent.read_to == Timestamp::EPOCH;
+        (row.stream.name, Member { id: row.id, told, new, bytes: 0, pass, left: false, swept: false })
     };
     Ok(shown.map(member).collect())
 }
@@ -262,7 +265,10 @@ impl Sweep {
             let stream = self.home.stream(member.id)?;
             member.left |= is_read(&stream);
             if !member.left {
-                batches.push(Batch::events(stream, member.pass.page(events), false));
+                let mut batch = Batch::events(stream, member.pass.page(events), false);
+                // An older part keeps its earlier moment: this read may not have come to its end yet.
+                batch.read_to = std::mem::take(&mut member.new).then_some(self.began);
+                batches.push(batch);
             }
         }
         Ok(batches)
