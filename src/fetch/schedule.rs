@@ -111,6 +111,7 @@ impl Scheduler {
     }
 
     /// Calls a second in force.
+    #[cfg(test)]
     pub(crate) fn rate(&self, call: Call) -> f64 {
         self.gate(call).lock().lane.rate(Instant::now())
     }

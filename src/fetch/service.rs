@@ -108,11 +108,6 @@ impl Service {
         self.patience.send_replace(patience);
     }
 
-    /// Calls a second in force.
-    pub(crate) fn rate(&self, call: Call) -> f64 {
-        self.scheduler.rate(call)
-    }
-
     /// So many requests of a call at a time use its quota up; `None` as long as no answer has told how long one takes.
     pub(crate) fn parallelism(&self, call: Call) -> Option<usize> {
         self.scheduler.parallelism(call)

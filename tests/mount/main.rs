@@ -1,7 +1,7 @@
 //! The daemon on real mounts, with real tools, over a server that speaks the service's protocol.
 //!
 //! `world` is what each test stands in. `tools` compares 286 commands with plain files · `content` bytes against the oracle ·
-//! `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
+//! `ahead` what is read side by side and ahead of a reader · `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
 //! and names · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
 //! and who reads · `verify` the copy proved · `lifecycle` starting and ending · `kills` ending without warning · `moto` the main
 //! job on another server.
@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ahead;
 mod content;
 mod damage;
 mod folder;
