@@ -1,4 +1,4 @@
-//! Everything that reads bytes from disk, a path, a command line or a file of settings: `cargo +nightly fuzz run parse`.
+//! Everything that reads bytes from disk, a path, a command line or a file of settings.
 //!
 //! The first byte chooses the reader. None may panic; what is written must be read as it was.
 

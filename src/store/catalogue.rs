@@ -19,7 +19,7 @@ mod tests;
 
 pub(crate) use rows::Place;
 #[cfg(any(fuzzing, test))]
-pub(crate) use rows::read_any as read_rows;
+pub(crate) use rows::{any_rows, read_any as read_rows};
 pub(crate) use tail::Change;
 pub(crate) use used::{Adopted, Use};
 

@@ -114,7 +114,8 @@ impl BlockHead {
                 hash: take.u64()?,
             });
         }
-        take.0.is_empty().then_some(entries)
+        let fits = self.text_len == entries.iter().map(Entry::text_len).sum::<u64>();
+        (take.0.is_empty() && fits).then_some(entries)
     }
 }
 

@@ -11,6 +11,8 @@
 mod config;
 mod convert;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod query;
 #[cfg(test)]
 mod tests;
