@@ -15,13 +15,13 @@ impl Lookup for Proc {
         if thread == 0 {
             return Process::default();
         }
-        let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        let status = text(&format!("/proc/{thread}/status")).unwrap_or_default();
         let id = field(&status, "Tgid:").and_then(|v| v.parse().ok()).unwrap_or(thread);
         Process {
             id,
             started: started(id).unwrap_or(0),
             executable: fs::read_link(format!("/proc/{id}/exe")).ok(),
-            comm: fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim_end().to_string(),
+            comm: text(&format!("/proc/{id}/comm")).unwrap_or_default().trim_end().to_string(),
             ourselves: id == std::process::id(),
         }
     }
@@ -38,9 +38,14 @@ impl Lookup for Proc {
     }
 }
 
+/// A file of `/proc` that tells a command's name: any bytes, cut after the 15th, perhaps inside a character.
+fn text(path: &str) -> std::io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Field 22 of `/proc/PID/stat`, counted after the command name, which may hold anything.
 fn started(id: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let stat = text(&format!("/proc/{id}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
@@ -60,7 +65,7 @@ pub(super) async fn interrupted(thread: u32) {
     }
     loop {
         tokio::time::sleep(LOOK).await;
-        match fs::read_to_string(&path) {
+        match text(&path) {
             Ok(status) if !must_end(&status) => {}
             // Gone altogether: nobody waits any more.
             Ok(_) | Err(_) => return,
@@ -130,5 +135,25 @@ mod tests {
         let me = PROC.process(std::process::id());
         assert!(me.ourselves && me.started > 0 && me.executable.is_some());
         assert_eq!(PROC.process(0), Process::default());
+    }
+
+    #[tokio::test]
+    async fn a_name_cut_inside_a_character_is_no_interruption() {
+        let dir = tempfile::tempdir().unwrap();
+        // The kernel keeps 15 bytes of a command's name: 14 letters and half of one.
+        let program = dir.path().join("aaaaaaaaaaaaaa\u{e9}");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let name = || fs::read(format!("/proc/{}/comm", child.id())).unwrap();
+        while !name().starts_with(b"a") {
+            tokio::time::sleep(LOOK / 10).await;
+        }
+        let whole = PROC.process(child.id());
+        let ended = tokio::time::timeout(4 * LOOK, interrupted(child.id())).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(ended.is_err(), "nobody sent it a signal");
+        assert_eq!(whole.id, child.id());
+        assert!(whole.started > 0 && whole.comm.starts_with("aaaaaaaaaaaaaa"));
     }
 }
