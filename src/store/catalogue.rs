@@ -21,7 +21,7 @@ pub(crate) use rows::Place;
 #[cfg(any(fuzzing, test))]
 pub(crate) use rows::{any_rows, read_any as read_rows};
 pub(crate) use tail::Change;
-pub(crate) use used::{Adopted, Use};
+pub(crate) use used::Adopted;
 
 use super::disk::{Disk, RealDisk};
 use super::row::Vouch;
@@ -67,6 +67,10 @@ const COMPLETE: TableDefinition<(u64, u64), ()> = TableDefinition::new("complete
 const TAILS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("tails");
 /// Stream to (when it was last wanted, in ms since epoch; bytes of its text file), of those that have one.
 const USED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("used");
+
+/// Stream to when its text was taken away (in ms since epoch), of those whose text isn't known to be whole again: bytes that it lacks are
+/// no damage, and a crash may have left its file where it was.
+const TAKEN: TableDefinition<u64, u64> = TableDefinition::new("taken");
 
 /// Keys of [`COUNTERS`]; the second half is the parent of a sequence, else 0.
 const NEXT_ID: (u64, u64) = (0, 0);
@@ -177,7 +181,7 @@ impl Catalogue {
             }
         };
         match found {
-            Some(version) if version == FORMAT.to_string() => {}
+            Some(version) if version == FORMAT.to_string() => make_taken(&db)?,
             Some(version) => return Ok(Opened::Foreign(format!("catalogue version {version:?}"))),
             None => make_tables(&db)?,
         }
@@ -362,7 +366,21 @@ fn make_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(COMPLETE)?;
     tx.open_table(TAILS)?;
     tx.open_table(USED)?;
+    tx.open_table(TAKEN)?;
     tx.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// Makes the one table that the first catalogues of this version don't have.
+fn make_taken(db: &Database) -> Result<(), StoreError> {
+    match db.begin_read()?.open_table(TAKEN) {
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        there => return there.map(drop).map_err(StoreError::from),
+    }
+    let mut tx = db.begin_write()?;
+    tx.set_quick_repair(true);
+    tx.open_table(TAKEN)?;
     tx.commit()?;
     Ok(())
 }

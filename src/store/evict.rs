@@ -2,10 +2,13 @@
 //!
 //! Rows and indexes stay: the order in which events were shown is known to nobody else. The text comes back from the service when it is
 //! read again (see [`super::Mend`]), so what the service may not have any more goes last. A stream that somebody reads stays.
+//!
+//! The catalogue is told first: a crash in between leaves a file that nobody counts, which the next eviction takes, while a file that is
+//! counted and gone would look like damage.
 
 use super::StoreError;
-use super::catalogue::Use;
 use super::live::{Room, lock};
+use crate::model::StreamId;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -62,46 +65,56 @@ pub(crate) fn lacking(room: &Room) -> u64 {
 /// Takes text away if there is too much. For the committer: nobody appends meanwhile.
 pub(crate) fn make_room(room: &Room) -> Result<(), StoreError> {
     let budget = lock(&room.limits).size;
-    let (used, lacking) = (room.used_bytes(), lacking(room));
-    if used <= budget && lacking == 0 {
+    if room.used_bytes() <= budget && lacking(room) == 0 {
         return Ok(());
     }
+    if !room.swept.swap(true, Ordering::Relaxed) {
+        for id in room.catalogue.taken_lately()? {
+            room.remove_text(id)?;
+        }
+    }
+    let (used, lacking) = (room.used_bytes(), lacking(room));
     if lock(&room.nothing_to_evict).is_some_and(|at| at.elapsed() < REST) {
         return Ok(());
     }
     let spare = if used > budget { budget / SPARE } else { 0 };
     let mut wanted = used.saturating_sub(budget).max(lacking) + spare;
-    let mut taken = Vec::new();
+    let mut chosen = Vec::new();
     for one in room.catalogue.uses()? {
         if wanted == 0 {
             break;
         }
-        if take(room, &one)? {
+        let read = room.live_now(one.id).is_some_and(|live| live.readers.load(Ordering::SeqCst) > 0);
+        if !read {
             wanted = wanted.saturating_sub(one.text);
-            taken.push(one.id);
+            chosen.push(one.id);
         }
     }
-    if taken.is_empty() {
+    if chosen.is_empty() {
         *lock(&room.nothing_to_evict) = Some(Instant::now());
         return Ok(());
     }
-    for ids in taken.chunks(TOGETHER) {
-        room.catalogue.text_is_taken(ids)?;
+    let mut streams = 0;
+    for ids in chosen.chunks(TOGETHER) {
+        streams += take(room, ids)?;
     }
-    room.evicted.fetch_add(taken.len() as u64, Ordering::Relaxed);
-    tracing::info!(streams = taken.len(), "text taken out of the cache; it is fetched again when it is read");
+    room.evicted.fetch_add(streams, Ordering::Relaxed);
+    tracing::info!(streams, "text taken out of the cache; it is fetched again when it is read");
     Ok(())
 }
 
-fn take(room: &Room, one: &Use) -> Result<bool, StoreError> {
-    let live = room.live_now(one.id);
-    if live.as_ref().is_some_and(|live| live.readers.load(Ordering::SeqCst) > 0) {
-        return Ok(false);
+/// Takes the text of these streams away, but for those that somebody began to read; tells how many went.
+fn take(room: &Room, ids: &[StreamId]) -> Result<u64, StoreError> {
+    room.catalogue.text_is_taken(ids)?;
+    let (mut taken, mut outcome) = (0, Ok(()));
+    for id in ids {
+        match room.remove_text(*id) {
+            Ok(true) => taken += 1,
+            stays => {
+                outcome = outcome.and(stays.map(drop));
+                room.catalogue.text_is_back(*id)?;
+            }
+        }
     }
-    let (_, path) = room.paths(one.id, "text");
-    room.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
-    if let Some(live) = live {
-        live.text_is_another();
-    }
-    Ok(true)
+    outcome.map(|()| taken)
 }

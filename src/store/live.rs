@@ -15,6 +15,7 @@ use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -40,6 +41,8 @@ pub(crate) struct Room {
     pub(crate) nothing_to_evict: Mutex<Option<Instant>>,
     /// Streams whose text was taken away since the store was opened.
     pub(crate) evicted: AtomicU64,
+    /// What evictions before a crash left was looked for.
+    pub(crate) swept: AtomicBool,
     /// Bytes in renditions.
     pub(crate) rendered: AtomicU64,
     /// Numbers rendition files.
@@ -64,6 +67,7 @@ impl Room {
             limits: Mutex::default(),
             nothing_to_evict: Mutex::default(),
             evicted: AtomicU64::new(0),
+            swept: AtomicBool::new(false),
             rendered: AtomicU64::new(0),
             renditions: AtomicU64::new(0),
             streams: Mutex::default(),
@@ -90,22 +94,40 @@ impl Room {
         lock(&self.streams).get(&id).and_then(Weak::upgrade)
     }
 
+    /// The live side of a stream, loaded or not.
+    fn any_live(&self, id: StreamId) -> Arc<Live> {
+        let mut streams = lock(&self.streams);
+        if let Some(live) = streams.get(&id).and_then(Weak::upgrade) {
+            return live;
+        }
+        if streams.len() == streams.capacity() {
+            streams.retain(|_, live| live.strong_count() > 0);
+        }
+        let live = Arc::new(Live::new(id));
+        streams.insert(id, Arc::downgrade(&live));
+        live
+    }
+
+    /// Takes a stream's text file away, unless somebody reads it; tells whether it did.
+    pub(crate) fn remove_text(&self, id: StreamId) -> Result<bool, StoreError> {
+        let live = self.any_live(id);
+        // Held to the end: who comes to read meanwhile finds the file as it is afterwards.
+        let mut state = lock(&live.state);
+        if live.readers.load(Ordering::SeqCst) > 0 {
+            return Ok(false);
+        }
+        let (_, path) = self.paths(id, "text");
+        self.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
+        if let Some(state) = &mut *state {
+            state.text = None;
+        }
+        lock(&live.directory).nothing_is_proved();
+        Ok(true)
+    }
+
     /// The live side of a stream, the same for everybody who holds it at the same time.
     pub(crate) fn live(&self, id: StreamId) -> Result<Arc<Live>, StoreError> {
-        let live = {
-            let mut streams = lock(&self.streams);
-            match streams.get(&id).and_then(Weak::upgrade) {
-                Some(live) => live,
-                None => {
-                    if streams.len() == streams.capacity() {
-                        streams.retain(|_, live| live.strong_count() > 0);
-                    }
-                    let live = Arc::new(Live::new(id));
-                    streams.insert(id, Arc::downgrade(&live));
-                    live
-                }
-            }
-        };
+        let live = self.any_live(id);
         live.with(self, |_| Ok(()))?;
         let pushed_out = lock(&self.recent).push(id, Arc::clone(&live));
         drop(pushed_out);
@@ -126,6 +148,34 @@ pub(crate) struct Live {
     /// Readable bytes; moves after the state.
     pub(crate) len: watch::Sender<u64>,
     pub(crate) renditions: Mutex<Vec<Weak<Rendition>>>,
+}
+
+/// A stream that is read: while it lives the text isn't evicted.
+pub(crate) struct Held(Arc<Live>);
+
+impl Held {
+    pub(crate) fn of(live: Arc<Live>) -> Held {
+        {
+            // Not in the middle of an eviction.
+            let _state = lock(&live.state);
+            live.readers.fetch_add(1, Ordering::SeqCst);
+        }
+        Held(live)
+    }
+}
+
+impl Deref for Held {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What is committed of a stream.

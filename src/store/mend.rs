@@ -1,12 +1,13 @@
 //! Text written again: a block that was evicted or damaged is filled from events that the service is asked for once more.
 //!
-//! The index knows each event's place, so they may come in any order; what is there already is kept. Nothing is synced: a crash
-//! leaves blocks that don't prove, and whoever reads them next mends them again.
+//! The index knows each event's place, so they may come in any order; what is there already is kept. A crash leaves blocks that don't
+//! prove, and whoever reads them next mends them again; text that was evicted counts as whole, so that what it lacks later is damage,
+//! only once all of it is synced.
 
 use super::directory::{Block, IndexFile};
 use super::disk::DiskFile;
 use super::index::Entry;
-use super::live::{Live, lock};
+use super::live::{Held, Live, Room, lock};
 use super::prove::{is_whole, spans, text_of};
 use super::{Store, StoreError, event_key};
 use crate::model::{LogEvent, Span, StreamId, Timestamp};
@@ -21,7 +22,8 @@ const BYTES: u64 = 32 << 20;
 
 /// Blocks of one stream's text that wait for their events.
 pub struct Mend {
-    live: Arc<Live>,
+    room: Arc<Room>,
+    live: Held,
     /// The text wasn't taken away by eviction: the disk lost or changed it.
     damaged: bool,
     file: Arc<dyn DiskFile>,
@@ -51,7 +53,7 @@ impl Store {
     /// What has to be read again so that the text from `offset` on is whole, as far as one step goes; `None` if there `size` bytes
     /// are what was committed. May take as long as reading 32 MiB.
     pub fn mend(&self, id: StreamId, offset: u64, size: u64) -> Result<Option<Mend>, StoreError> {
-        let live = self.room.live(id)?;
+        let live = Held::of(self.room.live(id)?);
         let filed = live.with(&self.room, |state| Ok(state.filed()))?;
         let end = offset.saturating_add(size).min(filed.place.text);
         if offset >= end || live.unproved(&self.room, &filed, offset, end, 1)?.is_empty() {
@@ -60,7 +62,8 @@ impl Store {
         let (_, path) = self.room.paths(id, "text");
         let (file, damaged) = self.open_again(&live, filed.place.text)?;
         let index = IndexFile::open(&self.room, id)?;
-        let mut mend = Mend { live, damaged, file, path, blocks: Vec::new(), missing: HashMap::new() };
+        let (room, missing) = (Arc::clone(&self.room), HashMap::new());
+        let mut mend = Mend { room, live, damaged, file, path, blocks: Vec::new(), missing };
         let mut bytes = 0;
         // Past the bytes that are asked for: who reads a torn file reads on.
         for block in mend.live.unproved(&self.room, &filed, offset, u64::MAX, 4 * BLOCKS)? {
@@ -69,6 +72,9 @@ impl Store {
                 break;
             }
             mend.add(block, &index.entries(&block)?)?;
+        }
+        if mend.blocks.is_empty() {
+            mend.is_done()?;
         }
         Ok(Some(mend).filter(|mend| !mend.blocks.is_empty()))
     }
@@ -79,13 +85,13 @@ impl Store {
         let room = &self.room;
         let (dir, path) = room.paths(live.id, "text");
         room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e))?;
+        let was_there = room.catalogue.text_is_there(live.id)?;
         let file = room.disk.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
-        if file.len().map_err(|e| StoreError::io("look at", &path, &e))? >= committed {
-            return Ok((file, true));
+        if file.len().map_err(|e| StoreError::io("look at", &path, &e))? < committed {
+            file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e))?;
+            live.text_is_another();
+            room.catalogue.text_is_back(live.id)?;
         }
-        file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e))?;
-        live.text_is_another();
-        let was_there = room.catalogue.text_is_back(live.id)?;
         Ok((file, was_there))
     }
 }
@@ -128,6 +134,9 @@ impl Mend {
 
     /// Puts events where they belong; those that belong nowhere are passed over.
     pub fn take(&mut self, events: &[LogEvent]) -> Result<(), StoreError> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
         for event in events {
             for hole in self.missing.remove(&event_key(event)).unwrap_or_default() {
                 let torn = &mut self.blocks[hole.block];
@@ -145,7 +154,19 @@ impl Mend {
                 }
             }
         }
-        Ok(())
+        if self.missing.is_empty() { self.is_done() } else { Ok(()) }
+    }
+
+    /// Nothing is missing here any more. If that goes for all of a text that was taken away, it is as good as never taken.
+    fn is_done(&self) -> Result<(), StoreError> {
+        let filed = self.live.with(&self.room, |state| Ok(state.filed()))?;
+        if self.damaged || !self.live.unproved(&self.room, &filed, 0, u64::MAX, 1)?.is_empty() {
+            return Ok(());
+        }
+        let (dir, _) = self.room.paths(self.live.id, "text");
+        self.file.sync().map_err(|e| StoreError::io("sync", &self.path, &e))?;
+        self.room.disk.sync_dir(&dir).map_err(|e| StoreError::io("sync", &dir, &e))?;
+        self.room.catalogue.text_is_whole(self.live.id)
     }
 
     /// Keeps what was found for blocks that stay incomplete, for the next attempt.

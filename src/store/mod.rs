@@ -33,7 +33,7 @@ use crate::render::Format;
 use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
 pub use evict::{Limits, MinFree};
-use live::{Live, Room};
+use live::{Held, Room};
 pub use mend::Mend;
 use rendition::Rendition;
 use row::{Extent, GroupRow, StreamRow, Vouch};
@@ -335,8 +335,7 @@ impl Store {
             _ => Some(rendition::open(&self.room, &live, format)?),
         };
         self.room.catalogue.touch(id);
-        live.readers.fetch_add(1, Ordering::SeqCst);
-        Ok(Reader { room: Arc::clone(&self.room), live, rendition })
+        Ok(Reader { room: Arc::clone(&self.room), live: Held::of(live), rendition })
     }
 
     /// Bytes that the cache takes on disk.
@@ -435,7 +434,7 @@ fn set_aside(dir: &Path, what: &str) -> Result<(), StoreError> {
 /// Reads one stream in one format; while it lives the stream's text isn't evicted.
 pub struct Reader {
     room: Arc<Room>,
-    live: Arc<Live>,
+    live: Held,
     rendition: Option<Arc<Rendition>>,
 }
 
@@ -449,12 +448,6 @@ impl Reader {
     /// can't.
     pub fn prove_index(&self) -> Result<(), StoreError> {
         self.live.prove_index(&self.room)
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.live.readers.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

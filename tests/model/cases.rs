@@ -1,7 +1,8 @@
 //! Histories that once failed, made shorter: what was lost stays found.
 
-use super::harness::run;
+use super::harness::{Cut, run};
 use super::ops::{Hidden, History, Op, Put, Weather};
+use crate::store::in_memory::Unsynced;
 
 fn calm() -> Weather {
     Weather { seed: 0, page: 1, empty: 0, short: 0, miss: 0, latency: 0, lag: 0 }
@@ -118,5 +119,24 @@ fn a_full_disk_takes_no_copy_away() {
     ];
     for page in [1, 2, 1_000] {
         holds(Weather { page, ..calm() }, ops.clone());
+    }
+}
+
+#[test]
+fn a_power_cut_in_an_eviction_is_no_damage() {
+    let ops = vec![
+        put(0, &[-500, 0], Hidden::Nothing),
+        Op::Open { slot: 0 },
+        // Into its files.
+        Op::Restart,
+        Op::Evict,
+        Op::Open { slot: 0 },
+    ];
+    let history = History { weather: calm(), ops };
+    for at in 1..=run(&history, None).unwrap() {
+        for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn] {
+            let cut = Some(Cut { at, unsynced });
+            run(&history, cut).unwrap_or_else(|what| panic!("cut at {at}, {unsynced:?}: {what}"));
+        }
     }
 }

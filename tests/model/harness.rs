@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fetch::{Fetch, FetchSettings, Follow, News, Selection, Stream};
 use crate::model::{GroupId, StreamId, Timestamp};
 use crate::render::Format;
+use crate::report::Report;
 use crate::source::LogSource;
 use crate::store::in_memory::{CrashDisk, Unsynced};
 use crate::store::row::StreamRow;
@@ -72,6 +73,7 @@ pub(crate) struct House {
     news: UnboundedReceiver<News>,
     /// What is followed, and since when.
     follows: Vec<(StreamId, Timestamp, Follow)>,
+    report: Arc<Report>,
     /// Opens under way.
     begun: Vec<JoinHandle<Result<(), Error>>>,
     /// Held so that it is known what was shown when the disk fails.
@@ -152,10 +154,11 @@ impl World {
             quotas: self.service.quotas(),
             patience: Duration::from_secs(30),
         };
+        let report = Arc::<Report>::default();
         let (fetch, news) =
-            Fetch::start(self.service.clone(), store.clone(), self.clock.clone(), settings, Arc::default());
+            Fetch::start(self.service.clone(), store.clone(), self.clock.clone(), settings, report.clone());
         let (follows, begun, readers) = Default::default();
-        self.house = Some(House { store, fetch, news, follows, begun, readers });
+        self.house = Some(House { store, fetch, news, follows, report, begun, readers });
         Ok(())
     }
 
@@ -183,6 +186,13 @@ impl World {
         self.house_mut().readers.insert(id, reader);
     }
 
+    /// Disks of a history lose what wasn't synced and damage nothing.
+    fn check_reported(&self) -> Verdict {
+        let lost = |kind| matches!(kind, ErrorKind::TextLost | ErrorKind::IndexLost);
+        let damage = self.house().report.errors().into_iter().find(|entry| lost(entry.error.kind()));
+        damage.map_or(Ok(()), |entry| Err(format!("damage where there is none: {entry}")))
+    }
+
     async fn step(&mut self, op: &Op) -> Verdict {
         if *TRACED {
             eprintln!("{}  {op:?}", self.service.now().0);
@@ -194,6 +204,7 @@ impl World {
             self.crash(self.cut.map_or(Unsynced::Lost, |cut| cut.unsynced)).await?;
         }
         while self.house_mut().news.try_recv().is_ok() {}
+        self.check_reported()?;
         match self.check() {
             // The power went while it looked: nothing can be read until the next start.
             Err(_) if self.disk.is_frozen() => {

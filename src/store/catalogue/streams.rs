@@ -3,7 +3,7 @@
 use super::naming::{Named, by_name, by_slug, slug_for};
 use super::rows::{Place, StreamRecord};
 use super::{
-    BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NAMES, NEXT_ID, NEXT_SEQ, ORDER, SLUGS, STREAMS, TAILS, USED,
+    BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NAMES, NEXT_ID, NEXT_SEQ, ORDER, SLUGS, STREAMS, TAILS, TAKEN, USED,
     take_number,
 };
 use crate::model::{GroupId, LogStream, StreamId, Timestamp};
@@ -275,6 +275,7 @@ impl<'a> Tables<'a> {
     /// A stream's files are going to be removed.
     fn drop_bytes(&mut self, tx: &WriteTransaction, id: StreamId, index: u64) -> Result<(), StoreError> {
         let text = tx.open_table(USED)?.remove(id.0)?.map_or(0, |v| v.value().1);
+        tx.open_table(TAKEN)?.insert(id.0, super::used::now().0 as u64)?;
         let sum = self.counters.get(BYTES)?.map_or(0, |v| v.value());
         self.counters.insert(BYTES, sum.saturating_sub(text + index))?;
         Ok(())

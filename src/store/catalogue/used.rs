@@ -2,13 +2,16 @@
 
 use super::rows::Place;
 use super::streams::get;
-use super::{BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NEXT_ID, STREAMS, USED};
+use super::{BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NEXT_ID, STREAMS, TAKEN, USED};
 use crate::model::{StreamId, Timestamp};
 use crate::store::StoreError;
 use crate::store::row::Extent;
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
+
+/// How long the disk may take to forget a removed file, in ms; a generous guess. What was taken away before the last of it is gone.
+const LATELY: u64 = 600_000;
 
 /// A stream with text on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,7 @@ impl Catalogue {
             let mut streams = tx.open_table(STREAMS)?;
             let mut complete = tx.open_table(COMPLETE)?;
             let mut used = tx.open_table(USED)?;
+            let mut taken = tx.open_table(TAKEN)?;
             let mut counters = tx.open_table(COUNTERS)?;
             for one in adopted {
                 let Some(mut record) = get(&streams, one.id)? else { continue };
@@ -84,6 +88,8 @@ impl Catalogue {
                 complete.insert((record.row.group.0, one.id), ())?;
                 if one.text_on_disk > 0 {
                     note_text(&mut used, &mut counters, one.id, one.text_on_disk, 0)?;
+                } else {
+                    taken.insert(one.id, now().0 as u64)?;
                 }
                 add_bytes(&mut counters, one.place.index as i64)?;
             }
@@ -104,27 +110,60 @@ impl Catalogue {
         self.lock_touched().insert(id.0, now());
     }
 
-    /// A stream's text file is there again, as long as what was committed; tells whether it had never been taken away.
-    pub(crate) fn text_is_back(&self, id: StreamId) -> Result<bool, StoreError> {
+    /// A stream's text file is there, as long as what was committed.
+    pub(crate) fn text_is_back(&self, id: StreamId) -> Result<(), StoreError> {
         self.write(|tx| {
-            let Some(record) = get(&tx.open_table(STREAMS)?, id.0)? else { return Ok(false) };
+            let Some(record) = get(&tx.open_table(STREAMS)?, id.0)? else { return Ok(()) };
             let mut used = tx.open_table(USED)?;
-            let was_there = used.get(id.0)?.is_some();
-            note_text(&mut used, &mut tx.open_table(COUNTERS)?, id.0, record.place.text, 0)?;
-            Ok(was_there)
+            note_text(&mut used, &mut tx.open_table(COUNTERS)?, id.0, record.place.text, 0)
         })
     }
 
-    /// The text files of these streams were taken away.
+    /// All of a stream's text that was taken away is back.
+    pub(crate) fn text_is_whole(&self, id: StreamId) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.open_table(TAKEN)?.remove(id.0)?;
+            Ok(())
+        })
+    }
+
+    /// Whether all of a stream's text should be in its file: it was never taken away since it was last whole.
+    pub(crate) fn text_is_there(&self, id: StreamId) -> Result<bool, StoreError> {
+        self.read(|tx| Ok(tx.open_table(USED)?.get(id.0)?.is_some() && tx.open_table(TAKEN)?.get(id.0)?.is_none()))
+    }
+
+    /// The text files of these streams are going to be taken away.
     pub(crate) fn text_is_taken(&self, ids: &[StreamId]) -> Result<(), StoreError> {
         self.write(|tx| {
             let mut used = tx.open_table(USED)?;
+            let mut taken = tx.open_table(TAKEN)?;
             let mut counters = tx.open_table(COUNTERS)?;
             for id in ids {
                 let text = used.remove(id.0)?.map_or(0, |v| v.value().1);
+                taken.insert(id.0, now().0 as u64)?;
                 add_bytes(&mut counters, -(text as i64))?;
             }
             Ok(())
+        })
+    }
+
+    /// Streams whose text was taken away lately and isn't back in any part.
+    pub(crate) fn taken_lately(&self) -> Result<Vec<StreamId>, StoreError> {
+        self.read(|tx| {
+            let (used, taken) = (tx.open_table(USED)?, tx.open_table(TAKEN)?);
+            let rows = || Ok::<_, StoreError>(taken.iter()?.map(|row| row.map(|(id, at)| (id.value(), at.value()))));
+            let mut last = 0;
+            for row in rows()? {
+                last = last.max(row?.1);
+            }
+            let mut found = Vec::new();
+            for row in rows()? {
+                let (id, at) = row?;
+                if at + LATELY >= last && used.get(id)?.is_none() {
+                    found.push(StreamId(id));
+                }
+            }
+            Ok(found)
         })
     }
 

@@ -19,6 +19,8 @@ struct Blob {
 #[derive(Debug, Default)]
 struct World {
     files: HashMap<PathBuf, Blob>,
+    /// Removed, but not yet for good: their folder wasn't synced.
+    removed: HashMap<PathBuf, Blob>,
     syncs: u64,
     freeze_at: Option<u64>,
     frozen: bool,
@@ -65,9 +67,9 @@ impl CrashDisk {
 
     pub(crate) fn after_power_cut(&self, unsynced: Unsynced) -> CrashDisk {
         let world = self.lock();
-        let files = world
-            .files
-            .iter()
+        let back = world.removed.iter().filter(|_| unsynced == Unsynced::Lost);
+        let files = back
+            .chain(&world.files)
             .filter(|(_, blob)| blob.name_durable || unsynced != Unsynced::Lost)
             .map(|(path, blob)| {
                 let bytes = match unsynced {
@@ -126,12 +128,16 @@ impl Disk for CrashDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.alive()?.files.remove(path);
+        let mut world = self.alive()?;
+        if let Some(blob) = world.files.remove(path).filter(|blob| blob.name_durable) {
+            world.removed.insert(path.to_owned(), blob);
+        }
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut world = self.sync_point()?;
+        world.removed.retain(|p, _| p.parent() != Some(path));
         world.files.iter_mut().filter(|(p, _)| p.parent() == Some(path)).for_each(|(_, blob)| blob.name_durable = true);
         Ok(())
     }

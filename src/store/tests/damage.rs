@@ -20,7 +20,10 @@ fn history(stream: usize) -> Vec<LogEvent> {
 }
 
 async fn filled(dir: &Path) -> Arc<Store> {
-    let store = Store::open(dir).unwrap();
+    fill(Store::open(dir).unwrap()).await
+}
+
+async fn fill(store: Arc<Store>) -> Arc<Store> {
     for at in 0..STREAMS {
         let id = stream(&store, &format!("s{at}"));
         let events = history(at);
@@ -31,9 +34,11 @@ async fn filled(dir: &Path) -> Arc<Store> {
     store
 }
 
-/// What fetching does about lost text, with a service that has all events.
-fn mend(store: &Store, id: StreamId, events: &[LogEvent]) -> Result<(), StoreError> {
+/// What fetching does about lost text, with a service that has all events; tells whether any of it counted as damage.
+fn mend(store: &Store, id: StreamId, events: &[LogEvent]) -> Result<bool, StoreError> {
+    let mut damage = false;
     while let Some(mut mend) = store.mend(id, 0, u64::MAX)? {
+        damage |= mend.is_damage();
         let span = mend.span().unwrap();
         let mut shown: Vec<LogEvent> = events.iter().filter(|e| span.contains(e.timestamp)).cloned().collect();
         fastrand::Rng::with_seed(7).shuffle(&mut shown);
@@ -42,7 +47,7 @@ fn mend(store: &Store, id: StreamId, events: &[LogEvent]) -> Result<(), StoreErr
         }
         assert_eq!((mend.missing(), mend.span()), (0, None), "the service shows all");
     }
-    Ok(())
+    Ok(damage)
 }
 
 fn read(store: &Store, id: StreamId) -> Result<Vec<u8>, StoreError> {
@@ -74,13 +79,80 @@ async fn evicted_text_comes_back_to_its_places() {
             store.append(vec![append(*id, vec![more.clone()])]).await.unwrap();
             let reader = store.reader(*id, &Format::Message).unwrap();
             assert!(reader.read_at(whole.len() as u64 + 60_000, 5).unwrap() == b"yyyyy");
-            mend(&store, *id, &history(at)).unwrap();
+            assert!(!mend(&store, *id, &history(at)).unwrap(), "it was taken away, not damaged");
             let whole = expected(&Format::Message, &format!("s{at}"), &[history(at), vec![more]].concat());
             assert!(read(&store, *id).unwrap() == whole);
         }
     }
     assert_eq!(open.read_at(0, usize::MAX).unwrap(), expected(&Format::Message, "s1", &history(1)));
     assert!(store.used_bytes() >= before, "what came back counts again");
+}
+
+#[tokio::test]
+async fn a_power_cut_in_an_eviction_is_no_damage() {
+    let full = {
+        let disk = CrashDisk::default();
+        fill(on(&disk).unwrap()).await.close().await.unwrap();
+        disk.after_power_cut(Unsynced::Lost)
+    };
+    let all = Limits { size: 1, ..Limits::default() };
+    let mut cut = 0;
+    loop {
+        cut += 1;
+        for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Torn] {
+            let disk = full.after_power_cut(Unsynced::Kept);
+            let store = on(&disk).unwrap();
+            disk.freeze_at(disk.syncs() + cut);
+            store.set_limits(all);
+            let _ = store.make_room().await;
+            drop(store);
+            let cut_off = disk.is_frozen();
+            let after = disk.after_power_cut(unsynced);
+            let disk = after.after_power_cut(Unsynced::Kept);
+            let store = on(&disk).unwrap();
+            for at in 0..STREAMS {
+                let (id, events) = (stream(&store, &format!("s{at}")), history(at));
+                assert!(!mend(&store, id, &events).unwrap(), "cut {cut}, {unsynced:?}: stream {at} counts as damaged");
+                assert!(read(&store, id).unwrap() == expected(&Format::Message, "", &events));
+            }
+            // What the cut left behind isn't left for ever.
+            let store = on(&after).unwrap();
+            store.set_limits(all);
+            store.make_room().await.unwrap();
+            for at in 0..STREAMS {
+                let (_, path) = store.room.paths(stream(&store, &format!("s{at}")), "text");
+                assert!(after.open(&path, false).is_err(), "cut {cut}, {unsynced:?}: nobody counts {path:?}");
+            }
+            if !cut_off && unsynced == Unsynced::Torn {
+                assert!(cut > 2, "it was never cut");
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_away_is_no_damage_until_it_is_whole_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let id = stream(&store, "a");
+    // More blocks than are mended together.
+    let events: Vec<_> = (0..260).map(|n| event(n, "z".repeat(66_000 + n as usize))).collect();
+    for event in &events {
+        store.append(vec![append(id, vec![event.clone()])]).await.unwrap();
+    }
+    store.set_limits(Limits { size: 1, ..Limits::default() });
+    store.make_room().await.unwrap();
+    store.set_limits(Limits::default());
+    assert!(!mend(&store, id, &events).unwrap());
+    let (_, path) = store.room.paths(id, "text");
+    drop(store);
+    let mut bytes = fs::read(&path).unwrap();
+    assert!(bytes == expected(&Format::Message, "a", &events));
+    bytes[70_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(mend(&store, id, &events).unwrap(), "now it is the disk's doing");
 }
 
 #[tokio::test]
@@ -207,7 +279,7 @@ fn survive(dir: &Path, what: &str, outcomes: &mut Outcomes) {
                 Err(StoreError { kind: StoreErrorKind::TextLost(_), .. }) => {
                     mended = true;
                     match mend(&store, id, &events) {
-                        Ok(()) => {}
+                        Ok(_) => {}
                         Err(StoreError { kind: StoreErrorKind::IndexLost(_), .. }) => {
                             id = store.renew_stream(id).unwrap().unwrap();
                         }
