@@ -1,4 +1,6 @@
 //! A cache that is too small, full or damaged: the same bytes at the same offsets again, or a stream that begins anew and says so.
+//!
+//! `CWLOGS_CORRUPTIONS` is the number of random corruptions, `CWLOGS_SEED` repeats a run's choices.
 
 use crate::support::fake_cloudwatch::{GroupSpec, Populate, StreamSpec};
 use crate::world::{Mounted, World, detach, output, read};
@@ -161,6 +163,100 @@ fn a_lost_index_begins_the_stream_anew_and_a_lost_catalogue_is_rebuilt() {
     }
     assert!(status(&mounted).contains("rebuilt from the cached files"), "{}", status(&mounted));
     mounted.unmount();
+}
+
+/// Corruptions of one folder between two mounts.
+const TOGETHER: usize = 20;
+/// Opens of a damaged stream, at most, until it is right again.
+const OPENS: usize = 4;
+
+/// One random thing that happens to `one` of `files`; tells what.
+fn corrupt(one: &Path, files: &[PathBuf], rng: &mut fastrand::Rng) -> String {
+    let len = one.metadata().map_or(0, |found| found.len());
+    let told = match rng.u8(0..8) {
+        _ if len == 0 => "left as it is: it is gone or empty".to_owned(),
+        0 => {
+            std::fs::remove_file(one).unwrap();
+            "removed".to_owned()
+        }
+        1 => {
+            let kept = rng.u64(0..len);
+            std::fs::OpenOptions::new().write(true).open(one).unwrap().set_len(kept).unwrap();
+            format!("cut to {kept} of {len}")
+        }
+        2 if !files.is_empty() => {
+            let other = rng.choice(files).unwrap();
+            let aside = one.with_extension("aside");
+            std::fs::rename(one, &aside).unwrap();
+            // Gone by now, perhaps, or the same file.
+            let _ = std::fs::rename(other, one);
+            std::fs::rename(&aside, other).unwrap();
+            format!("exchanged with {}", other.display())
+        }
+        flips => {
+            let places: Vec<u64> = (0..1 + flips % 3).map(|_| rng.u64(0..len)).collect();
+            places.iter().for_each(|at| flip(one, *at));
+            format!("flipped at {places:?} of {len}")
+        }
+    };
+    format!("{} {told}", one.display())
+}
+
+/// Corrupts the folder of a daemon that has ended; tells how.
+fn corrupt_folder(world: &World, rng: &mut fastrand::Rng) -> Vec<String> {
+    let (texts, indexes) = (cached(world, "text"), cached(world, "index"));
+    let catalogue = world.folder().join("cache/catalogue.redb");
+    let mut told = Vec::new();
+    // A catalogue that is rebuilt reads every index; not each time, or nobody else would find out about them.
+    if rng.u8(0..4) == 0 {
+        told.push(corrupt(&catalogue, &[], rng));
+    }
+    while told.len() < TOGETHER {
+        let files = if rng.u8(0..3) > 0 { &texts } else { &indexes };
+        told.push(corrupt(rng.choice(files).unwrap(), files, rng));
+    }
+    told
+}
+
+#[test]
+fn a_mount_on_a_corrupted_folder_never_shows_a_wrong_byte() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let rounds = number("CWLOGS_CORRUPTIONS").unwrap_or(60).div_ceil(TOGETHER as u64);
+    let seed = number("CWLOGS_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("CWLOGS_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut world = world();
+    let oracles: Vec<Vec<u8>> = (0..STREAMS).map(|at| oracle(&world, at)).collect();
+    let mut inodes = [0; STREAMS];
+    let (mut kept, mut anew, mut failed, mut rebuilt) = (0, 0, 0, 0);
+    for round in 0..=rounds {
+        let told = if round == 0 { Vec::new() } else { corrupt_folder(&world, &mut rng) };
+        let mounted = world.mount(&[]);
+        for (at, inode) in inodes.iter_mut().enumerate() {
+            let whole = (0..OPENS).any(|_| match read(&file(&mounted, at)) {
+                Ok(text) => {
+                    assert!(text == oracles[at], "round {round}, stream {at}: wrong bytes after {told:#?}");
+                    true
+                }
+                Err(_) => {
+                    failed += 1;
+                    false
+                }
+            });
+            assert!(whole, "round {round}, stream {at}: not to be read after {told:#?}\n{}", status(&mounted));
+            let now = std::fs::metadata(file(&mounted, at)).unwrap().ino();
+            if round > 0 {
+                *(if now == *inode { &mut kept } else { &mut anew }) += 1;
+            }
+            *inode = now;
+        }
+        rebuilt += usize::from(status(&mounted).contains("rebuilt from the cached files"));
+        mounted.unmount();
+    }
+    println!(
+        "{} corruptions in {rounds} rounds: {kept} streams as they were, {anew} anew, {failed} failed opens, {rebuilt} catalogues rebuilt",
+        rounds * TOGETHER as u64
+    );
 }
 
 /// A cache on a disk of its own, of a few megabytes.
