@@ -42,7 +42,9 @@ struct State {
 
 struct Followed {
     stream: Arc<Stream>,
-    guards: usize,
+    /// Shared with each guard. A stream that was let go of as gone and is followed again has another one: guards of before count no
+    /// more.
+    guards: Arc<()>,
     since: Instant,
     /// It was open for long enough to be polled; until then the open itself has brought all there is.
     polled: bool,
@@ -70,14 +72,13 @@ impl Following {
 
 /// Somebody has the stream open.
 pub struct Follow {
-    stream: Arc<Stream>,
+    _stream: Arc<Stream>,
+    _guard: Arc<()>,
 }
 
-impl Drop for Follow {
-    fn drop(&mut self) {
-        if let Some(followed) = lock(&self.stream.group.following.state).followed.get_mut(&self.stream.id) {
-            followed.guards -= 1;
-        }
+impl Followed {
+    fn is_open(&self) -> bool {
+        Arc::strong_count(&self.guards) > 1
     }
 }
 
@@ -86,25 +87,25 @@ pub(crate) fn start(stream: &Arc<Stream>) -> Follow {
     let mut state = lock(&stream.group.following.state);
     let followed = state.followed.entry(stream.id).or_insert_with(|| Followed {
         stream: stream.clone(),
-        guards: 0,
+        guards: Arc::default(),
         since: Instant::now(),
         polled: false,
         idle: 0,
         asked: None,
         quiet: 0,
     });
-    if followed.guards == 0 && !followed.polled {
+    if !followed.is_open() && !followed.polled {
         // Opened again and again for a moment isn't open for long.
         followed.since = Instant::now();
     }
-    followed.guards += 1;
+    let guard = Arc::clone(&followed.guards);
     followed.idle = 0;
     if !state.running && !stream.home.shared.stopping.is_cancelled() {
         state.running = true;
         stream.home.shared.tasks.spawn(run(stream.home.clone(), stream.group.clone()));
     }
     drop(state);
-    Follow { stream: stream.clone() }
+    Follow { _stream: stream.clone(), _guard: guard }
 }
 
 /// One followed stream's turn.
@@ -119,7 +120,7 @@ impl State {
     /// `grep -r` have it, is never polled.
     fn turn(&mut self, least: Duration) -> Vec<Turn> {
         self.followed.retain(|_, f| {
-            if f.guards > 0 {
+            if f.is_open() {
                 f.idle = 0;
                 return true;
             }

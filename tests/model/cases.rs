@@ -140,3 +140,10 @@ fn a_power_cut_in_an_eviction_is_no_damage() {
         }
     }
 }
+
+/// That the stream was gone couldn't be written down, so it was followed a second time. As generated: shorter ones fill no disk in the
+/// right moment.
+#[test]
+fn a_follower_of_a_stream_that_was_gone_does_not_count_for_the_next_one() {
+    super::every(500_286, 1, 1..=60, |history| run(history, None).map(drop));
+}
