@@ -41,8 +41,9 @@ use std::time::{Duration, Instant};
 const FORMAT: u64 = 2;
 /// Memory for the database's pages, in bytes.
 const CACHE: usize = 32 << 20;
-/// Largest catalogue whose pages are proved at each start, in bytes; it takes a few milliseconds a MiB.
-const CHECKED: u64 = 16 << 20;
+/// Largest catalogue whose pages are proved at each start, in bytes; it takes a few milliseconds a MiB. Of a larger one rows alone prove
+/// themselves, when they are read.
+pub(crate) const CHECKED: u64 = 16 << 20;
 /// The first id: smaller ones are left to those who number other things beside rows.
 const FIRST_ID: u64 = 16;
 /// How long a failed database may take to be let go by its last user before it counts as stuck.
@@ -131,10 +132,10 @@ fn open_file(path: &Path, create: bool) -> Result<Database, DatabaseError> {
     Database::builder().set_cache_size(CACHE).create_with_backend(redb::backends::FileBackend::new(file)?)
 }
 
-/// Proves a catalogue's pages, if it is small enough for that at each start.
+/// Proves a catalogue's pages, if it has at most `most` bytes.
 ///
 /// A commit that was cut off isn't damage: the database goes back to the one before by itself.
-pub(crate) fn check_file(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn check_file(path: &Path, most: u64) -> Result<(), StoreError> {
     let lost = |what: &str| StoreError::new(StoreErrorKind::CatalogueLost, format!("{}: {what}", path.display()));
     let check = || {
         let mut db = match open_file(path, false) {
@@ -143,7 +144,9 @@ pub(crate) fn check_file(path: &Path) -> Result<(), StoreError> {
             Err(DatabaseError::UpgradeRequired(_)) => return Ok(()),
             Err(e) => return Err(as_lost(e.into())),
         };
-        let small = std::fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED);
+        // What opening it reads, here where a panic is survived.
+        version(&db).map_err(as_lost)?;
+        let small = std::fs::metadata(path).is_ok_and(|m| m.len() <= most);
         if small && !db.check_integrity().map_err(|e| as_lost(e.into()))? {
             return Err(lost("its pages aren't what was written"));
         }
@@ -172,18 +175,11 @@ impl Catalogue {
             }
             Err(e) => return Err(e.into()),
         };
-        let found = {
-            let tx = db.begin_read()?;
-            match tx.open_table(META) {
-                Ok(meta) => Some(meta.get("format")?.map(|v| v.value().to_owned()).unwrap_or_default()),
-                Err(redb::TableError::TableDoesNotExist(_)) => None,
-                Err(e) => return Ok(Opened::Foreign(e.to_string())),
-            }
-        };
-        match found {
-            Some(version) if version == FORMAT.to_string() => make_taken(&db)?,
-            Some(version) => return Ok(Opened::Foreign(format!("catalogue version {version:?}"))),
-            None => make_tables(&db)?,
+        match version(&db)? {
+            Version::Is(version) if version == FORMAT.to_string() => make_taken(&db)?,
+            Version::Is(version) => return Ok(Opened::Foreign(format!("catalogue version {version:?}"))),
+            Version::None => make_tables(&db)?,
+            Version::Unreadable(what) => return Ok(Opened::Foreign(what)),
         }
         Ok(Opened::Ready(Catalogue {
             opener,
@@ -350,6 +346,25 @@ impl Catalogue {
 
     fn lock_vouches(&self) -> MutexGuard<'_, HashMap<u64, Vouch>> {
         self.vouches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a database says of its tables' version.
+enum Version {
+    Is(String),
+    /// It is new.
+    None,
+    Unreadable(String),
+}
+
+fn version(db: &Database) -> Result<Version, StoreError> {
+    let tx = db.begin_read()?;
+    // Looked for here, made later; nothing else is read at a start.
+    let _ = tx.open_table(TAKEN);
+    match tx.open_table(META) {
+        Ok(meta) => Ok(Version::Is(meta.get("format")?.map(|v| v.value().to_owned()).unwrap_or_default())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(Version::None),
+        Err(e) => Ok(Version::Unreadable(e.to_string())),
     }
 }
 

@@ -128,9 +128,14 @@ impl Store {
     /// What another version of this program left is set aside as `*.old-N`. A stream's files are cut when they are first written to, so
     /// that opening takes the same time whatever the store holds.
     pub fn open(dir: &Path) -> Result<Arc<Store>, StoreError> {
+        Store::open_proving(dir, catalogue::CHECKED)
+    }
+
+    /// As [`Store::open`]; a catalogue of more than `most` bytes isn't proved as a whole.
+    fn open_proving(dir: &Path, most: u64) -> Result<Arc<Store>, StoreError> {
         let path = dir.join("catalogue.redb");
         RealDisk.make_dir(dir).map_err(|e| StoreError::io("make", dir, &e))?;
-        let rebuilt = rebuild::if_needed(dir)?;
+        let rebuilt = rebuild::if_needed(dir, most)?;
         let renditions = dir.join("renditions");
         match std::fs::remove_dir_all(&renditions) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

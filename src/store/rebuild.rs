@@ -47,16 +47,16 @@ fn write_marker(dir: &Path, why: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Rebuilds the catalogue of `dir` if it is lost or damaged; tells why.
-pub(crate) fn if_needed(dir: &Path) -> Result<Option<String>, StoreError> {
-    let Some(why) = reason(dir)? else { return Ok(None) };
+/// Rebuilds the catalogue of `dir` if it is lost or damaged; tells why. One of more than `most` bytes isn't proved.
+pub(crate) fn if_needed(dir: &Path, most: u64) -> Result<Option<String>, StoreError> {
+    let Some(why) = reason(dir, most)? else { return Ok(None) };
     tracing::warn!(dir = %dir.display(), %why, "the catalogue is rebuilt from the cached files");
     write_marker(dir, &why).map_err(|e| StoreError::io("write", &dir.join(MARKER), &e))?;
     rebuild(dir)?;
     Ok(Some(why))
 }
 
-fn reason(dir: &Path) -> Result<Option<String>, StoreError> {
+fn reason(dir: &Path, most: u64) -> Result<Option<String>, StoreError> {
     let (marker, catalogue) = (dir.join(MARKER), dir.join(CATALOGUE));
     if let Ok(why) = fs::read_to_string(&marker) {
         return Ok(Some(why));
@@ -64,7 +64,7 @@ fn reason(dir: &Path) -> Result<Option<String>, StoreError> {
     if fs::symlink_metadata(&catalogue).is_err() {
         return Ok((!index_files(dir)?.is_empty()).then(|| format!("{} is missing", catalogue.display())));
     }
-    match check_file(&catalogue) {
+    match check_file(&catalogue, most) {
         Ok(()) => Ok(None),
         Err(StoreError { kind: StoreErrorKind::CatalogueLost, message }) => Ok(Some(message)),
         Err(other) => Err(other),

@@ -337,6 +337,26 @@ fn a_corrupted_folder_never_shows_a_wrong_byte() {
     }
 }
 
+#[tokio::test]
+async fn a_catalogue_too_large_to_be_proved_is_rebuilt_where_it_can_not_even_be_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await.close().await.unwrap();
+    let path = dir.path().join("catalogue.redb");
+    let mut bytes = fs::read(&path).unwrap();
+    // A table's types are named beside its root; the database expects them to be text.
+    let named = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"&str");
+    while let Some(at) = named(&bytes) {
+        bytes[at..at + 4].fill(0xff);
+    }
+    fs::write(&path, &bytes).unwrap();
+    let store = Store::open_proving(dir.path(), 0).unwrap();
+    assert!(store.rebuilt().is_some());
+    for at in 0..STREAMS {
+        let id = stream(&store, &format!("s{at}"));
+        assert!(expected(&Format::Message, "", &history(at)) == read(&store, id).unwrap());
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
