@@ -339,6 +339,7 @@ fn a_cold_big_file_streams() {
             end: first + 1_800_000,
             ingestion: None,
             seed: at as u64,
+            burst: None,
             batch: 0,
         };
         world.fake.synth("big", &format!("s{at}"), synth);

@@ -373,6 +373,7 @@ fn kills_take_nothing_back_and_lose_and_double_nothing() {
                     end: now() - 600_000,
                     ingestion: None,
                     seed: number as u64,
+                    burst: None,
                     batch: 0,
                 };
                 world.fake.synth("app", &stream, synth);

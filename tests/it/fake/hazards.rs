@@ -232,7 +232,8 @@ fn faults_happen_as_often_as_told() {
 fn slow_bodies_arrive_in_pieces() {
     let fake = Fake::start(Plan::default());
     let client = Client::new(&fake.url());
-    let synth = Synth { count: 500, line_bytes: 100, first: 1000, end: 2000, ingestion: None, seed: 1, batch: 0 };
+    let synth =
+        Synth { count: 500, line_bytes: 100, first: 1000, end: 2000, ingestion: None, seed: 1, burst: None, batch: 0 };
     fake.synth("g", "s", synth);
     fake.change(|plan| plan.faults = vec![Fault { ms: 50, ..Fault::new(FaultKind::SlowBody) }]);
     let begun = Instant::now();

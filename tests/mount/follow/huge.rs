@@ -14,7 +14,7 @@ fn synth(world: &World, group: &str, bytes: u64) {
     world.fake.synth(
         group,
         "s",
-        Synth { count, line_bytes, first: end - 86_400_000, end, ingestion: None, seed: 7, batch: 0 },
+        Synth { count, line_bytes, first: end - 86_400_000, end, ingestion: None, seed: 7, burst: None, batch: 0 },
     );
 }
 

@@ -98,6 +98,13 @@ pub(crate) fn synth(state: &State, spec: SynthSpec) -> Result<(), String> {
     if spec.synth.line_bytes < 32 || spec.synth.end < spec.synth.first || spec.synth.first < 0 {
         return Err("line_bytes must be at least 32, and 0 <= first <= end".into());
     }
+    if spec
+        .synth
+        .burst
+        .is_some_and(|b| !(0.0..=1.0).contains(&b.events) || b.at < 0.0 || b.time < 0.0 || b.at + b.time > 1.0)
+    {
+        return Err("a burst's parts must be within 0 and 1".into());
+    }
     let group = group_of(&state.account, &spec.group, "STANDARD", now())?;
     let made = group.create_stream(&spec.stream, now());
     let stream = made.or_else(|| group.stream(&spec.stream)).ok_or("the stream went away")?;
@@ -138,7 +145,8 @@ fn stream_of(state: &State, group: &Group, spec: &StreamSpec, number: u64) -> Re
         let line_bytes = spec.line_bytes.unwrap_or(99).max(32);
         let end = first + spec.events as i64 * spec.step_ms.unwrap_or(1).max(0);
         let batch = state.account.next_batch();
-        let synth = Synth { count: spec.events, line_bytes, first, end, ingestion: spec.ingestion, seed, batch };
+        let synth =
+            Synth { count: spec.events, line_bytes, first, end, ingestion: spec.ingestion, seed, burst: None, batch };
         if !group.set_synth(&stream, synth) {
             return Err(format!("{name} has computed events already"));
         }

@@ -201,7 +201,16 @@ mod tests {
     #[test]
     fn both_kinds_merge_in_both_directions() {
         let mut events = Events::default();
-        let synth = Synth { count: 10, line_bytes: 40, first: 1000, end: 2000, ingestion: None, seed: 1, batch: 1 };
+        let synth = Synth {
+            count: 10,
+            line_bytes: 40,
+            first: 1000,
+            end: 2000,
+            ingestion: None,
+            seed: 1,
+            burst: None,
+            batch: 1,
+        };
         assert!(events.set_synth(synth.clone()) && !events.set_synth(synth));
         let at = |timestamp, place| {
             Stored::new(Key { timestamp, ingestion: 9000, batch: 2, place }, &format!("put {timestamp}"), i64::MIN)

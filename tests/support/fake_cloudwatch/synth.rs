@@ -24,9 +24,42 @@ pub(crate) struct Synth {
     /// Makes one stream's text differ from another's.
     #[serde(default)]
     pub(crate) seed: u64,
+    /// Where given, a part of the events stands denser than the rest.
+    #[serde(default)]
+    pub(crate) burst: Option<Burst>,
     /// The put's number; given by the account.
     #[serde(skip)]
     pub(crate) batch: u64,
+}
+
+/// Most of the events in little of the time. All are parts of the whole (0–1).
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Burst {
+    /// How many of the events.
+    pub(crate) events: f64,
+    /// In how much of the time.
+    pub(crate) time: f64,
+    /// Where it begins; at most `1 - time`.
+    pub(crate) at: f64,
+}
+
+impl Burst {
+    /// The offset of event `i` of `count` within `range` ms: evenly before the burst, within it, and after it.
+    fn offset(&self, i: u64, count: u64, range: u64) -> u64 {
+        let part = |of: u64, part: f64| (of as f64 * part) as u64;
+        let (from, lasts) = (part(range, self.at), part(range, self.time));
+        let (within, before) = (part(count, self.events), part(count, (1.0 - self.events) * self.at));
+        let (first, past) = (before, before + within);
+        let (start, span, done, all) = if i < first {
+            (0, from, i, first)
+        } else if i < past {
+            (from, lasts, i - first, within)
+        } else {
+            (from + lasts, range - from - lasts, i - past, count - past)
+        };
+        start + (done as u128 * span as u128 / all.max(1) as u128) as u64
+    }
 }
 
 const FILL: &[u8] =
@@ -39,6 +72,9 @@ impl Synth {
     pub(crate) fn timestamp(&self, i: u64) -> i64 {
         let range = (self.end - self.first).max(0) as u64;
         let count = self.count.max(1);
+        if let Some(burst) = &self.burst {
+            return self.first + burst.offset(i, count, range) as i64;
+        }
         let offset = match i.checked_mul(range) {
             Some(product) => product / count,
             None => (i as u128 * range as u128 / count as u128) as u64,
@@ -118,7 +154,16 @@ mod tests {
 
     #[test]
     fn lines_have_their_length_and_keys_rise() {
-        let synth = Synth { count: 1000, line_bytes: 777, first: 5000, end: 5400, ingestion: None, seed: 3, batch: 1 };
+        let synth = Synth {
+            count: 1000,
+            line_bytes: 777,
+            first: 5000,
+            end: 5400,
+            ingestion: None,
+            seed: 3,
+            burst: None,
+            batch: 1,
+        };
         let mut last = Key::MIN;
         for i in 0..1000 {
             let mut line = Vec::new();
@@ -130,5 +175,16 @@ mod tests {
             assert_eq!((synth.seek(key, false), synth.seek(key, true)), (i, i + 1));
             last = key;
         }
+    }
+
+    #[test]
+    fn a_burst_holds_its_part_and_keys_rise() {
+        let burst = Some(Burst { events: 0.9, time: 0.01, at: 0.6 });
+        let synth =
+            Synth { count: 10_000, line_bytes: 32, first: 0, end: 100_000, ingestion: None, seed: 0, burst, batch: 1 };
+        let keys: Vec<Key> = (0..10_000).map(|i| synth.key(i)).collect();
+        assert!(keys.is_sorted() && keys[9_999].timestamp < 100_000);
+        assert_eq!(keys.iter().filter(|key| (60_000..61_000).contains(&key.timestamp)).count(), 9_000);
+        assert!((0..10_000).all(|i| synth.seek(keys[i as usize], false) == i));
     }
 }
