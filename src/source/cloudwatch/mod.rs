@@ -8,6 +8,7 @@
 //! once per [`RELOAD_INTERVAL`]: `aws sso login` in another terminal heals a running mount. The region is fixed at the start: the
 //! cache belongs to it.
 
+mod body;
 mod config;
 mod convert;
 mod error;
@@ -29,6 +30,7 @@ use aws_sdk_cloudwatchlogs::config::http::HttpResponse;
 use aws_sdk_cloudwatchlogs::config::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_cloudwatchlogs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatchlogs::types::OrderBy;
+use body::Arrival;
 use config::{BaseLoader, Loaded};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -213,6 +215,7 @@ impl LogSource for CloudWatch {
         // The service wants startFromHead beside any forward token, even one that a read from the end gave.
         let forward = request.token.as_deref().is_some_and(|token| token.starts_with("f/"));
         let with_token = request.token.is_some();
+        let arrival = Arrival::new();
         let output = live
             .client
             .get_log_events()
@@ -224,15 +227,21 @@ impl LogSource for CloudWatch {
             .set_next_token(request.token)
             .set_limit(convert::limit(request.limit))
             .set_unmask(self.options.unmask.then_some(true))
+            .customize()
+            .interceptor(arrival.clone())
             .send()
             .await
             .map_err(|e| CloudWatch::failed(&live, Call::GetLogEvents, with_token, &e))?;
-        convert::event_page(output).map_err(|lack| error::unusable(Call::GetLogEvents, lack))
+        match arrival.take() {
+            Some(page) => Ok(page),
+            None => convert::event_page(output).map_err(|lack| error::unusable(Call::GetLogEvents, lack)),
+        }
     }
 
     async fn filter_log_events(&self, request: FilterEvents) -> Result<FilterPage, SourceError> {
         let live = self.live().await;
         let with_token = request.token.is_some();
+        let arrival = Arrival::new();
         let output = live
             .client
             .filter_log_events()
@@ -243,10 +252,15 @@ impl LogSource for CloudWatch {
             .set_next_token(request.token)
             .set_limit(convert::limit(request.limit))
             .set_unmask(self.options.unmask.then_some(true))
+            .customize()
+            .interceptor(arrival.clone())
             .send()
             .await
             .map_err(|e| CloudWatch::failed(&live, Call::FilterLogEvents, with_token, &e))?;
-        convert::filter_page(output).map_err(|lack| error::unusable(Call::FilterLogEvents, lack))
+        match arrival.take() {
+            Some(page) => Ok(page),
+            None => convert::filter_page(output).map_err(|lack| error::unusable(Call::FilterLogEvents, lack)),
+        }
     }
 
     async fn start_count(&self, request: CountEvents) -> Result<String, SourceError> {
