@@ -6,13 +6,15 @@ use super::oracle::Oracle;
 use super::plan::Plan;
 use super::populate::{self, Populate, SynthSpec};
 use super::state::{State, now};
+use super::writer::{self, Write};
 use hyper::{Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Answers one control request.
-pub(crate) fn answer(state: &State, method: &Method, uri: &Uri, body: &[u8]) -> Response<AnswerBody> {
+pub(crate) fn answer(state: &Arc<State>, method: &Method, uri: &Uri, body: &[u8]) -> Response<AnswerBody> {
     let query = query(uri.query().unwrap_or(""));
     let path = uri.path().trim_start_matches("/_control/");
     if (method, path) == (&Method::GET, "oracle") {
@@ -40,6 +42,7 @@ pub(crate) fn answer(state: &State, method: &Method, uri: &Uri, body: &[u8]) -> 
         (&Method::POST, "populate") => {
             parse(body).and_then(|spec: Populate| populate::populate(state, &spec)).map(|n| json!({ "streams": n }))
         }
+        (&Method::POST, "write") => parse(body).and_then(|spec: Write| writer::start(state, spec)).map(|()| json!({})),
         (&Method::POST, "release") => {
             let (group, stream) = (query.get("group"), query.get("stream"));
             let released = state.account.release(group.map(String::as_str), stream.map(String::as_str), now());

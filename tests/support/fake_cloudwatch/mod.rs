@@ -26,6 +26,7 @@ mod state;
 mod stats;
 mod stream;
 mod synth;
+mod writer;
 
 pub(crate) use oracle::OracleEvent;
 pub(crate) use plan::{Fault, FaultKind, Hidden, Lag, Limiter, Missing, Plan, Quotas, Slow, Which};
