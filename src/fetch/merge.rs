@@ -33,6 +33,7 @@ impl Pass {
         if let Some(least) = events.iter().map(|e| e.timestamp).min() {
             self.seen.retain(|key, _| key.0 >= least);
         }
+        self.seen.reserve(events.len());
         events
             .into_iter()
             .map(|event| {
@@ -54,6 +55,7 @@ pub(crate) fn span_of(page: &[Counted]) -> Option<Span> {
 
 /// Those of `page` that `stored` lacks, in the page's order; `stored` then counts them too.
 pub(crate) fn missing(page: Vec<Counted>, stored: &mut Counts) -> Vec<LogEvent> {
+    stored.reserve(page.len());
     page.into_iter()
         .filter_map(|counted| {
             let have = stored.entry(counted.key).or_default();

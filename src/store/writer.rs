@@ -232,6 +232,7 @@ impl Works {
             .stream
             .ok_or_else(|| StoreError::new(StoreErrorKind::Missing, "an append that names no log stream"))?;
         let work = self.work(room, id)?;
+        work.expect(&append.events);
         append.events.iter().for_each(|event| work.push(event));
         let change = &mut work.change;
         change.complete |= append.complete;
@@ -324,6 +325,12 @@ impl Work {
             ..Change::default()
         };
         Ok(Work { live, before, text: Vec::new(), entries: Vec::new(), checkpoint: false, change, files: None })
+    }
+
+    /// Makes room at once: a page's text would else be copied each time that it doubles.
+    fn expect(&mut self, events: &[LogEvent]) {
+        self.text.reserve(events.iter().map(|event| event.message.len() + 1).sum());
+        self.entries.reserve(events.len());
     }
 
     fn push(&mut self, event: &LogEvent) {
