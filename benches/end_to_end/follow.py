@@ -7,6 +7,7 @@ is that from the put to its being readable here. The server has no latency of it
 import os
 import re
 import statistics
+import subprocess
 import time
 
 from .common import REGIONS, Row, at_most, cpu_seconds, quotas
@@ -50,8 +51,8 @@ def case(bench, count, quota, limit):
             # Read once without limits: what is measured is the following.
             folder = mount.path / "app"
             names = sorted(name for name in os.listdir(folder) if name.startswith("followed"))
-            for name in names:
-                (folder / name).read_bytes()
+            with open(os.devnull, "wb") as nowhere:
+                subprocess.run(["cat", *names], cwd=folder, stdout=nowhere, check=True)
             fake.plan({"latency_ms": 40, **quotas(*quota)})
             files = [os.open(folder / name, os.O_RDONLY) for name in names]
             offsets = [os.fstat(file).st_size for file in files]
