@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::pages::{Cursor, Taken, Via};
 use super::service::Weight;
 use super::stream::Stream;
+use super::sweep;
 use super::windows::{Id, Windows};
 use crate::model::Timestamp;
 use crate::source::{Call, SourceErrorKind};
@@ -138,7 +139,7 @@ impl Reading<'_> {
         let service = &self.stream.home.shared.service;
         let get = service.parallelism(Call::GetLogEvents).unwrap_or(1).clamp(1, MOST_READERS);
         let filter = match service.parallelism(Call::FilterLogEvents) {
-            _ if !self.may_filter => 0,
+            _ if !self.may_filter || sweep::is_under_way(self.stream) => 0,
             Some(readers) => readers.clamp(1, MOST_READERS),
             None => 1,
         };

@@ -86,6 +86,11 @@ impl State {
     }
 }
 
+/// Whether a sweep of the stream's group is under way: it has FilterLogEvents to itself.
+pub(crate) fn is_under_way(stream: &Stream) -> bool {
+    lock(&stream.group.sweeping.state).running
+}
+
 /// Somebody opens a stream.
 pub(crate) fn opened(stream: &Stream) {
     let mut state = lock(&stream.group.sweeping.state);
