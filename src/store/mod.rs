@@ -135,6 +135,17 @@ impl Store {
     fn open_proving(dir: &Path, most: u64) -> Result<Arc<Store>, StoreError> {
         let path = dir.join("catalogue.redb");
         RealDisk.make_dir(dir).map_err(|e| StoreError::io("make", dir, &e))?;
+        // A damaged catalogue may end the process: then the next start takes its time and proves it.
+        let opening = dir.join("catalogue.opening");
+        let most = if std::fs::symlink_metadata(&opening).is_ok() { u64::MAX } else { most };
+        // A full disk opens all the same.
+        let _ = RealDisk.open(&opening, true);
+        let opened = Store::open_whole(dir, &path, most);
+        let _ = RealDisk.remove(&opening);
+        opened
+    }
+
+    fn open_whole(dir: &Path, path: &Path, most: u64) -> Result<Arc<Store>, StoreError> {
         let rebuilt = rebuild::if_needed(dir, most)?;
         let renditions = dir.join("renditions");
         match std::fs::remove_dir_all(&renditions) {
@@ -143,7 +154,7 @@ impl Store {
             }
             _ => {}
         }
-        Store::open_with(dir, Arc::new(RealDisk), rebuilt, || catalogue::file_opener(&path))
+        Store::open_with(dir, Arc::new(RealDisk), rebuilt, || catalogue::file_opener(path))
     }
 
     fn open_with(

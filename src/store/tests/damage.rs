@@ -357,6 +357,27 @@ async fn a_catalogue_too_large_to_be_proved_is_rebuilt_where_it_can_not_even_be_
     }
 }
 
+#[tokio::test]
+async fn a_start_that_died_has_the_next_one_prove_a_large_catalogue_too() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await.close().await.unwrap();
+    let path = dir.path().join("catalogue.redb");
+    let mut bytes = fs::read(&path).unwrap();
+    // The group's name, in its row: nothing that a start reads.
+    while let Some(at) = bytes.windows(2).position(|two| two == b"/g") {
+        bytes[at] = b'?';
+    }
+    fs::write(&path, &bytes).unwrap();
+    let store = Store::open_proving(dir.path(), 0).unwrap();
+    assert!(store.rebuilt().is_none());
+    drop(store);
+    let opening = dir.path().join("catalogue.opening");
+    assert!(!opening.exists(), "that start was lived through");
+    fs::write(&opening, "").unwrap();
+    assert!(Store::open_proving(dir.path(), 0).unwrap().rebuilt().is_some());
+    assert!(!opening.exists());
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
