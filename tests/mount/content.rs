@@ -244,7 +244,11 @@ fn hostile_names_and_messages_are_exact_whatever_the_service_does() {
     let wrong = read_all(&world, mounted.path(), &all, false);
     let errors = world.fake.calls().errors;
     println!("bad day: {:?} {:?} {errors:?}", began.elapsed(), world.fake.calls().by_call);
-    assert!(wrong.is_empty(), "on a bad day:\n{}\n{errors:?}", wrong.join("\n"));
+    if !wrong.is_empty() {
+        mounted.signal(libc::SIGTERM);
+        let (_, log) = mounted.wait();
+        panic!("on a bad day:\n{}\n{errors:?}\n{log}", wrong.join("\n"));
+    }
     assert!(errors.len() >= 5, "the day was too good: {errors:?}");
 }
 

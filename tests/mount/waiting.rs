@@ -182,6 +182,7 @@ fn a_signal_ends_every_wait() {
         world.put_history("cold", &format!("s{i}"), &lines(3));
     }
     slow(&world, "GetLogEvents", "cold", None, SLOW);
+    slow(&world, "FilterLogEvents", "cold", None, SLOW);
     slow(&world, "DescribeLogStreams", "list", None, SLOW);
     let mounted = world.mount(&[]);
     output(&format!("ls {}", mounted.file("cold").display()));
@@ -217,6 +218,7 @@ fn of_two_that_wait_for_one_file_either_can_be_killed() {
         world.put_history("cold", &format!("s{i}"), &lines(3));
     }
     slow(&world, "GetLogEvents", "cold", None, SLOW);
+    slow(&world, "FilterLogEvents", "cold", None, SLOW);
     let mounted = world.mount(&[]);
     output(&format!("ls {}", mounted.file("cold").display()));
     let mut number = 0;
