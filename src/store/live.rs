@@ -9,6 +9,7 @@ use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
 use super::evict::Limits;
 use super::index::{Entry, Identity, decode_blocks, encode_blocks};
+use super::lend::Lending;
 use super::rendition::Rendition;
 use super::trouble::is_missing;
 use super::{StoreError, StoreErrorKind};
@@ -143,6 +144,8 @@ pub(crate) struct Live {
     pub(crate) directory: Mutex<Directory>,
     /// The index was read once, and every checksum was right.
     pub(crate) index_is_proved: AtomicBool,
+    /// Who reads the text file without asking.
+    pub(crate) lending: Arc<Lending>,
     /// Who may read the text at any moment.
     pub(crate) readers: AtomicU64,
     /// Readable bytes; moves after the state.
@@ -161,6 +164,12 @@ impl Held {
             live.readers.fetch_add(1, Ordering::SeqCst);
         }
         Held(live)
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Held {
+        Held::of(Arc::clone(&self.0))
     }
 }
 
@@ -236,6 +245,7 @@ impl Live {
             state: Mutex::new(None),
             directory: Mutex::default(),
             index_is_proved: AtomicBool::new(false),
+            lending: Arc::default(),
             readers: AtomicU64::new(0),
             len: watch::Sender::new(0),
             renditions: Mutex::default(),
@@ -252,8 +262,10 @@ impl Live {
         let state = match &mut *slot {
             Some(state) => state,
             empty => {
-                let state = self.load(room)?;
-                self.len.send_if_modified(|len| std::mem::replace(len, state.text_len.max(*len)) < state.text_len);
+                let mut state = self.load(room)?;
+                if self.mirror(room, &mut state) {
+                    self.show(state.text_len);
+                }
                 empty.insert(state)
             }
         };
@@ -352,7 +364,7 @@ impl Live {
     }
 
     /// The text file, opened at the first need.
-    fn text(&self, room: &Room, state: &mut State) -> Result<Arc<dyn DiskFile>, StoreError> {
+    pub(crate) fn text(&self, room: &Room, state: &mut State) -> Result<Arc<dyn DiskFile>, StoreError> {
         if let Some(file) = &state.text {
             return Ok(Arc::clone(file));
         }
@@ -386,7 +398,7 @@ impl State {
     }
 
     /// Fills `out` with live text from `offset` on; both ends are committed.
-    fn copy_tail(&self, offset: u64, out: &mut [u8]) {
+    pub(crate) fn copy_tail(&self, offset: u64, out: &mut [u8]) {
         let mut done = 0;
         let first = self.tail.partition_point(|row| row.start + row.text.len() as u64 <= offset);
         for row in &self.tail[first..] {

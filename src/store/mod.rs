@@ -13,6 +13,7 @@ mod evict;
 pub(crate) mod fuzzing;
 mod index;
 mod killpoint;
+mod lend;
 mod live;
 mod mend;
 pub mod names;
@@ -33,6 +34,7 @@ use crate::render::Format;
 use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
 pub use evict::{Limits, MinFree};
+pub use lend::Lent;
 use live::{Held, Room};
 pub use mend::Mend;
 use rendition::Rendition;
@@ -489,6 +491,11 @@ impl Reader {
             Some(rendition) => rendition.read_at(offset, size),
             None => self.live.read_at(&self.room, offset, size),
         }
+    }
+
+    /// The text file, for somebody who reads it without asking; `None` if it isn't the whole text, or the format isn't the text's.
+    pub fn lend(&self) -> Result<Option<Lent>, StoreError> {
+        if self.rendition.is_some() { Ok(None) } else { Lent::of(&self.room, &self.live) }
     }
 
     fn watched(&self) -> &watch::Sender<u64> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 mod damage;
+mod lend;
 
 fn event(at: i64, message: impl Into<String>) -> LogEvent {
     LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(at + 10), message: message.into() }

@@ -10,6 +10,7 @@ use super::disk::DiskFile;
 use super::evict;
 use super::index::{Entry, encode_blocks};
 use super::killpoint::{Point, reach};
+use super::lend::Writing;
 use super::live::{Live, Room, State, TailRow, lock};
 use super::rendition;
 use super::trouble::is_missing;
@@ -193,6 +194,9 @@ struct Work {
     checkpoint: bool,
     change: Change,
     files: Option<Files>,
+    /// Somebody reads the text file without asking: only what is committed already may be written to it.
+    lent: bool,
+    _writing: Option<Writing>,
 }
 
 /// A stream's files, cut to their committed lengths and ready to grow.
@@ -205,6 +209,8 @@ struct Opened {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     committed: u64,
+    /// What lies beyond was never shown to anybody.
+    kept: u64,
 }
 
 impl Works {
@@ -277,7 +283,7 @@ impl Works {
         }
         reach(Point::BeforeShown);
         for ((work, change), row) in self.0.iter().zip(&changes).zip(rows) {
-            work.live.with(room, |state| {
+            let is_in_the_file = work.live.with(room, |state| {
                 state.place = change.place;
                 state.text_len = change.text_len;
                 state.events = change.events;
@@ -285,10 +291,12 @@ impl Works {
                     state.tail.clear();
                 }
                 state.tail.extend(row.map(Arc::new));
-                Ok(())
+                Ok(work.live.mirror(room, state))
             })?;
             rendition::extend_all(room, &work.live);
-            work.live.len.send_if_modified(|len| std::mem::replace(len, change.text_len) != change.text_len);
+            if is_in_the_file {
+                work.live.show(change.text_len);
+            }
         }
         Ok(())
     }
@@ -324,7 +332,17 @@ impl Work {
             events: before.events,
             ..Change::default()
         };
-        Ok(Work { live, before, text: Vec::new(), entries: Vec::new(), checkpoint: false, change, files: None })
+        Ok(Work {
+            live,
+            before,
+            text: Vec::new(),
+            entries: Vec::new(),
+            checkpoint: false,
+            change,
+            files: None,
+            lent: false,
+            _writing: None,
+        })
     }
 
     /// Makes room at once: a page's text would else be copied each time that it doubles.
@@ -350,6 +368,11 @@ impl Work {
     /// Opens the files if they will be written, makes them if they aren't there, and cuts off what was never committed.
     fn prepare(&mut self, room: &Room) -> Result<(), StoreError> {
         if !self.to_files() {
+            return Ok(());
+        }
+        self._writing = self.live.lending.write();
+        self.lent = self._writing.is_none();
+        if self.lent && self.before.tail.is_empty() {
             return Ok(());
         }
         let place = self.before.place;
@@ -381,7 +404,9 @@ impl Work {
             room.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
             self.live.text_is_another();
         }
-        cut(file, path, len, committed)
+        // Of live rows in a file that is lent nothing may be taken away again.
+        let kept = if self.lent { self.before.text_len } else { committed };
+        cut(file, path, len, committed, kept)
     }
 
     fn open_index(&self, room: &Room, path: PathBuf, committed: u64, new: bool) -> Result<Opened, StoreError> {
@@ -394,16 +419,20 @@ impl Work {
         if len < committed {
             return Err(short("it is shorter than what was committed"));
         }
-        cut(file, path, len, committed)
+        cut(file, path, len, committed, committed)
     }
 
     /// Writes live rows and new events into the files, not yet synced.
     fn write(&mut self) -> Result<(), StoreError> {
         let Some(files) = &self.files else { return Ok(()) };
         let mut entries: Vec<Entry> = self.before.tail.iter().flat_map(|row| &row.entries).copied().collect();
-        entries.extend_from_slice(&self.entries);
         let mut text: Vec<u8> = self.before.tail.iter().flat_map(|row| &row.text).copied().collect();
-        let new = if text.is_empty() {
+        if !self.lent {
+            entries.extend_from_slice(&self.entries);
+        }
+        let new = if self.lent {
+            &text
+        } else if text.is_empty() {
             &self.text
         } else {
             text.extend_from_slice(&self.text);
@@ -431,7 +460,7 @@ impl Work {
         let (entries, text) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.text));
         self.change.text_len += text.len() as u64;
         self.change.events += entries.len() as u64;
-        if self.files.is_some() || entries.is_empty() {
+        if (self.files.is_some() && !self.lent) || entries.is_empty() {
             return None;
         }
         let number = self.change.place.tail_next;
@@ -444,7 +473,7 @@ impl Work {
     fn undo(&self) {
         if let Some(files) = &self.files {
             for opened in [&files.text, &files.index] {
-                let _ = opened.file.truncate(opened.committed);
+                let _ = opened.file.truncate(opened.kept);
             }
         }
     }
@@ -456,9 +485,9 @@ impl Opened {
     }
 }
 
-fn cut(file: Arc<dyn DiskFile>, path: PathBuf, len: u64, committed: u64) -> Result<Opened, StoreError> {
-    if len > committed {
-        file.truncate(committed).map_err(|e| StoreError::io("cut", &path, &e))?;
+fn cut(file: Arc<dyn DiskFile>, path: PathBuf, len: u64, committed: u64, kept: u64) -> Result<Opened, StoreError> {
+    if len > kept {
+        file.truncate(kept).map_err(|e| StoreError::io("cut", &path, &e))?;
     }
-    Ok(Opened { file, path, committed })
+    Ok(Opened { file, path, committed, kept })
 }

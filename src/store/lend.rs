@@ -1,0 +1,158 @@
+//! A stream's text file lent to those who read it without asking: the kernel.
+//!
+//! Such a reader sees whatever the file holds, at once and past every length that it is told. So from the moment that a text is lent
+//! its file holds committed bytes and nothing else, and all of them:
+//!
+//! * It is lent only if each block of it is proved, nobody is about to write, and beyond its committed length it holds nothing, or
+//!   text of live rows; what it lacks of them is written to it first.
+//! * While it is lent, new text is committed as a live row first, however long it is. After that commit, and before readers are told
+//!   of the new length, the same bytes are written at the end of the file, where a later move of the row to the file writes them again.
+//! * Nothing that was written so is cut off while the text is lent.
+//!
+//! Files whose text is wanted aren't evicted, and blocks that were proved aren't mended. Somebody else who cuts or changes the file is
+//! seen, as on any file.
+
+use super::StoreError;
+use super::disk::DiskFile;
+use super::live::{Held, Live, Room, State, lock};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex};
+
+/// Who has a text without asking, and who is about to write it. Never both.
+#[derive(Default)]
+pub(crate) struct Lending(Mutex<Loans>);
+
+#[derive(Default)]
+struct Loans {
+    lent: u64,
+    writing: bool,
+}
+
+impl Lending {
+    /// Somebody reads without asking.
+    pub(crate) fn is_lent(&self) -> bool {
+        lock(&self.0).lent > 0
+    }
+
+    fn lend(&self) -> bool {
+        let mut loans = lock(&self.0);
+        loans.lent += u64::from(!loans.writing);
+        !loans.writing
+    }
+
+    /// Whether it was the last.
+    fn give_back(&self) -> bool {
+        let mut loans = lock(&self.0);
+        loans.lent -= 1;
+        loans.lent == 0
+    }
+
+    /// Uncommitted bytes may be written to the file until the guard is dropped. `None`: it is lent.
+    pub(crate) fn write(self: &Arc<Self>) -> Option<Writing> {
+        let mut loans = lock(&self.0);
+        loans.writing |= loans.lent == 0;
+        loans.writing.then(|| Writing(Arc::clone(self)))
+    }
+}
+
+/// Nothing is lent while it lives. For the committer, which is one.
+pub(crate) struct Writing(Arc<Lending>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        lock(&self.0.0).writing = false;
+    }
+}
+
+/// The text file of a stream: all that is committed and nothing else, until it is dropped.
+pub struct Lent {
+    room: Arc<Room>,
+    live: Held,
+    /// Set once it was looked at and found whole.
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+impl Lent {
+    /// Lends a stream's text, if its file is the whole of it.
+    pub(crate) fn of(room: &Arc<Room>, live: &Held) -> Result<Option<Lent>, StoreError> {
+        if !live.lending.lend() {
+            return Ok(None);
+        }
+        // From here on dropping it gives it back.
+        let mut lent = Lent { room: Arc::clone(room), live: live.clone(), file: None };
+        // After the count: a row that is committed now either is met here or meets the count and is written to the file.
+        let found = live.with(room, |state| {
+            let file = live.text(room, state)?;
+            let is_whole = file.descriptor().is_some() && state.is_beginning(&*file) && live.mirror(room, state);
+            Ok(is_whole.then(|| (file, state.filed())))
+        })?;
+        let Some((file, filed)) = found else { return Ok(None) };
+        if !live.unproved(room, &filed, 0, filed.place.text, 1)?.is_empty() {
+            return Ok(None);
+        }
+        lent.file = Some(file);
+        Ok(Some(lent))
+    }
+
+    /// The file.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref()?.descriptor()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.live.lending.give_back() {
+            // Readers who ask were kept waiting where a row could not be written to the file.
+            let shown = self.live.with(&self.room, |state| Ok(state.text_len));
+            if let Ok(len) = shown {
+                self.live.show(len);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether a file that holds what it must holds beyond that only live rows' text, or its beginning.
+    fn is_beginning(&self, file: &dyn DiskFile) -> bool {
+        let Ok(len) = file.len() else { return false };
+        if len < self.place.text || len > self.text_len {
+            return false;
+        }
+        let size = (len - self.place.text) as usize;
+        let (mut there, mut rows) = (vec![0; size], vec![0; size]);
+        self.copy_tail(self.place.text, &mut rows);
+        file.read_exact_at(&mut there, self.place.text).is_ok() && there == rows
+    }
+}
+
+impl Live {
+    /// Writes live rows to the file that is lent. False: that failed, and nobody may be told of them yet.
+    pub(crate) fn mirror(&self, room: &Room, state: &mut State) -> bool {
+        if !self.lending.is_lent() || state.tail.is_empty() {
+            return true;
+        }
+        let written = self.text(room, state).and_then(|file| {
+            let (_, path) = room.paths(self.id, "text");
+            let failed = |e: std::io::Error| StoreError::io("write", &path, &e);
+            let from = file.len().map_err(failed)?;
+            // A file that is too short isn't ours any more: whoever reads it meets that.
+            if from < state.place.text || from >= state.text_len {
+                return Ok(());
+            }
+            let mut bytes = vec![0; (state.text_len - from) as usize];
+            state.copy_tail(from, &mut bytes);
+            file.write_all_at(&bytes, from).map_err(failed)
+        });
+        written
+            .inspect_err(
+                |error| tracing::warn!(%error, "new events are shown once their file can be written or is closed"),
+            )
+            .is_ok()
+    }
+
+    /// Tells readers of a length, if it is news.
+    pub(crate) fn show(&self, len: u64) {
+        self.len.send_if_modified(|shown| std::mem::replace(shown, len.max(*shown)) < len);
+    }
+}
