@@ -26,11 +26,11 @@ pub(crate) use used::Adopted;
 use super::disk::{Disk, RealDisk};
 use super::row::Vouch;
 use super::{StoreError, StoreErrorKind};
-use crate::model::Timestamp;
+use crate::model::{GroupId, Timestamp};
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -103,6 +103,8 @@ pub(crate) struct Catalogue {
     vouches: Mutex<HashMap<u64, Vouch>>,
     /// When streams were last wanted, where no commit has written it yet.
     touched: Mutex<HashMap<u64, Timestamp>>,
+    /// Counts changes of what listings show, by parent, since the catalogue was opened.
+    changes: Mutex<BTreeMap<u64, u64>>,
 }
 
 /// The way to open the database file at `path`, after making it if it isn't there.
@@ -187,6 +189,7 @@ impl Catalogue {
             db: RwLock::new((0, Some(Arc::new(db)))),
             vouches: Mutex::default(),
             touched: Mutex::default(),
+            changes: Mutex::default(),
         }))
     }
 
@@ -338,6 +341,18 @@ impl Catalogue {
         slot.1 = Some(Arc::new((self.opener)()?));
         slot.0 += 1;
         Ok(())
+    }
+
+    /// Something that a listing of `parent` shows may have changed. Called after the commit: who lists between the two sees the
+    /// new rows under the old number, which costs a listing more and hides nothing.
+    fn listing_changed(&self, parent: u64) {
+        *self.changes.lock().unwrap_or_else(PoisonError::into_inner).entry(parent).or_default() += 1;
+    }
+
+    /// A number that is another one once something has changed that a listing of this group (`None`: of the groups) shows.
+    pub(crate) fn listing_version(&self, group: Option<GroupId>) -> u64 {
+        let parent = group.map_or(ROOT, |id| id.0);
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).get(&parent).copied().unwrap_or(0)
     }
 
     fn lock_touched(&self) -> MutexGuard<'_, HashMap<u64, Timestamp>> {

@@ -225,6 +225,12 @@ impl Store {
         Err(StoreError::new(StoreErrorKind::Refused, format!("{dir} holds the logs of account {owner}, not {account}")))
     }
 
+    /// A number that is another one once something has changed that a listing of this group (`None`: of the groups) shows: names, sizes,
+    /// times. Counted since the store was opened.
+    pub fn listing_version(&self, group: Option<GroupId>) -> u64 {
+        self.room.catalogue.listing_version(group)
+    }
+
     /// Writes what a listing of groups brought (one commit, or none if all is known). Rows in the order given.
     pub fn upsert_groups(&self, groups: &[LogGroup]) -> Result<Vec<GroupRow>, StoreError> {
         self.room.catalogue.upsert_groups(groups)

@@ -59,7 +59,11 @@ impl Catalogue {
         })?;
         let mut rows = match known {
             Some(rows) => rows,
-            None => self.write(|tx| listed.iter().map(|group| upsert(tx, group)).collect::<Result<_, _>>())?,
+            None => {
+                let rows = self.write(|tx| listed.iter().map(|group| upsert(tx, group)).collect::<Result<_, _>>())?;
+                self.listing_changed(ROOT);
+                rows
+            }
         };
         rows.iter_mut().for_each(|row| self.overlay(row));
         Ok(rows)
@@ -121,7 +125,9 @@ impl Catalogue {
                 tx.open_table(ORDER)?.remove((ROOT, record.row.seq))?;
             }
             Ok(())
-        })
+        })?;
+        self.listing_changed(ROOT);
+        Ok(())
     }
 
     /// Remembers that a group's streams were listed to the end.
@@ -132,7 +138,10 @@ impl Catalogue {
             record.row.walked_at = Some(at);
             groups.insert(id.0, record.encode().as_slice())?;
             Ok(())
-        })
+        })?;
+        // The folder's time is that of its last walk.
+        self.listing_changed(ROOT);
+        Ok(())
     }
 
     /// Remembers a chain of checks, in memory until the next commit.

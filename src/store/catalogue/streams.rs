@@ -79,7 +79,7 @@ impl Catalogue {
         if let Some(rows) = known {
             return Ok(Upserted { rows, ..Upserted::default() });
         }
-        self.write(|tx| {
+        let upserted = self.write(|tx| {
             if tx.open_table(GROUPS)?.get(group.0)?.is_none() {
                 return Err(StoreError::new(
                     StoreErrorKind::Missing,
@@ -92,7 +92,9 @@ impl Catalogue {
                 tables.upsert(group, stream, &mut upserted)?;
             }
             Ok(upserted)
-        })
+        })?;
+        self.listing_changed(group.0);
+        Ok(upserted)
     }
 
     /// A stream's row, gone ones too.
@@ -151,17 +153,19 @@ impl Catalogue {
 
     /// Marks a stream as gone.
     pub(crate) fn forget_stream(&self, id: StreamId) -> Result<(), StoreError> {
-        self.write(|tx| {
+        let group = self.write(|tx| {
             let mut tables = Tables::open(tx)?;
             match get(&tables.streams, id.0)? {
                 None => Err(StoreError::new(StoreErrorKind::Missing, format!("no log stream has the number {}", id.0))),
-                Some(record) if record.row.gone => Ok(()),
+                Some(record) if record.row.gone => Ok(record.row.group),
                 Some(record) => {
                     tables.order.remove((record.row.group.0, record.row.seq))?;
-                    tables.retire(record).map(drop)
+                    Ok(tables.retire(record)?.group)
                 }
             }
-        })
+        })?;
+        self.listing_changed(group.0);
+        Ok(())
     }
 
     /// Retires a stream and makes a new row of the same name and place, with nothing in it; `None` if it is gone already.
@@ -175,9 +179,12 @@ impl Catalogue {
             tables.insert(&StreamRecord { row: new.clone(), place: Place::default() })?;
             drop_tail(tx, id)?;
             tables.drop_bytes(tx, id, index)?;
-            Ok(Some(new.id))
+            Ok(Some((new.id, new.group)))
         })?;
-        Ok(renewed)
+        if let Some((_, group)) = renewed {
+            self.listing_changed(group.0);
+        }
+        Ok(renewed.map(|(new, _)| new))
     }
 }
 

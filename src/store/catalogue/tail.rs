@@ -7,6 +7,7 @@ use super::used::{note_text, write_touched};
 use super::{COMPLETE, COUNTERS, Catalogue, STREAMS, TAILS, USED};
 use crate::model::{StreamId, Timestamp};
 use crate::store::{StoreError, StoreErrorKind};
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// What becomes of one stream with a commit.
@@ -33,6 +34,14 @@ pub(crate) struct Change {
     pub(crate) newest_ingestion: Option<Timestamp>,
 }
 
+impl Change {
+    /// Whether a listing shows it: a size that becomes known or grows, a newer time.
+    fn shows_in(&self, record: &StreamRecord) -> bool {
+        let extent = &record.row.extent;
+        self.text_len != extent.text_len || (self.complete && !extent.complete)
+    }
+}
+
 /// A stream's row and the bytes of its live rows.
 pub(crate) type Stored = (StreamRecord, Vec<Vec<u8>>);
 
@@ -44,7 +53,8 @@ impl Catalogue {
         if changes.is_empty() && vouches.is_empty() {
             return Ok(());
         }
-        self.write(|tx| {
+        let groups = self.write(|tx| {
+            let mut groups = HashSet::new();
             let mut streams = tx.open_table(STREAMS)?;
             let mut complete = tx.open_table(COMPLETE)?;
             let mut tails = tx.open_table(TAILS)?;
@@ -57,6 +67,9 @@ impl Catalogue {
                         format!("no log stream has the number {}", change.id),
                     ));
                 };
+                if change.shows_in(&record) {
+                    groups.insert(record.row.group.0);
+                }
                 apply(change, &mut record);
                 streams.insert(change.id, record.encode().as_slice())?;
                 if change.complete && !record.row.gone {
@@ -74,8 +87,10 @@ impl Catalogue {
             }
             drop((used, counters));
             write_touched(tx, &touched)?;
-            write_vouches(tx, &vouches)
+            write_vouches(tx, &vouches)?;
+            Ok(groups)
         })?;
+        groups.into_iter().for_each(|group| self.listing_changed(group));
         self.vouches_written(&vouches);
         Ok(())
     }
