@@ -70,8 +70,9 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
                 stop.cancel();
             }
             notify::ready();
-            let (fetch, store, quotas) = (running.fetch.clone(), running.store.clone(), running.quotas);
-            runtime.spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas, fetch, store }));
+            let Running { fetch, store, tree, quotas, .. } = &running;
+            let (fetch, store, tree, quotas) = (fetch.clone(), store.clone(), tree.clone(), *quotas);
+            runtime.spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas, fetch, store, tree }));
             running.until_ended(runtime, &stop);
             told
         }
@@ -107,6 +108,7 @@ struct Running {
     mount: Arc<Mount>,
     fetch: Arc<Fetch>,
     store: Arc<Store>,
+    tree: Arc<Tree>,
     mountpoint: MountPoint,
     quotas: Quotas,
     _lock: CacheLock,
@@ -143,8 +145,8 @@ impl Running {
         let mountpoint = MountPoint::prepare(&resolved).map_err(Failure::new)?;
         let parts = Parts { config, log, in_background, source, region, quotas, cache_dir };
         match parts.assemble(runtime, mountpoint.path()) {
-            Ok((mount, fetch, store)) => {
-                Ok(Some(Running { mount: Arc::new(mount), fetch, store, mountpoint, quotas, _lock: lock }))
+            Ok(Assembled { mount, fetch, store, tree }) => {
+                Ok(Some(Running { mount: Arc::new(mount), fetch, store, tree, mountpoint, quotas, _lock: lock }))
             }
             Err(failure) => {
                 mountpoint.clean_up();
@@ -206,8 +208,16 @@ struct Parts<'a> {
     cache_dir: PathBuf,
 }
 
+/// What a mount consists of.
+struct Assembled {
+    mount: Mount,
+    fetch: Arc<Fetch>,
+    store: Arc<Store>,
+    tree: Arc<Tree>,
+}
+
 impl Parts<'_> {
-    fn assemble(self, runtime: &Runtime, mountpoint: &Path) -> Result<(Mount, Arc<Fetch>, Arc<Store>), Failure> {
+    fn assemble(self, runtime: &Runtime, mountpoint: &Path) -> Result<Assembled, Failure> {
         let Parts { config, log, in_background, source, region, quotas, cache_dir } = self;
         if in_background && config.log_file.is_none() {
             log.to_cache(&cache_dir)?;
@@ -242,13 +252,13 @@ impl Parts<'_> {
             allow_root: config.allow_root,
             extra: Vec::new(),
         };
-        let mount = Mount::start(tree, mountpoint, &options, runtime.handle().clone()).map_err(|error| {
+        let mount = Mount::start(tree.clone(), mountpoint, &options, runtime.handle().clone()).map_err(|error| {
             let (subject, cause) = (error.subject(), error.cause());
             Failure::new(format!("can't mount {subject}: {cause}; `cwlogs-mount --check` says what is missing"))
         })?;
         let shown = printable(&mountpoint.to_string_lossy());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), mountpoint = %shown, region = %printable(&region), "mounted");
-        Ok((mount, fetch, store))
+        Ok(Assembled { mount, fetch, store, tree })
     }
 }
 
@@ -335,6 +345,7 @@ struct Reloading {
     quotas: Quotas,
     fetch: Arc<Fetch>,
     store: Arc<Store>,
+    tree: Arc<Tree>,
 }
 
 async fn reload_on_request(mut requests: tokio::sync::mpsc::Receiver<()>, mut state: Reloading) {
@@ -364,6 +375,7 @@ impl Reloading {
         }
         if new.fetches_differently(&self.config) {
             self.fetch.reconfigure(new.fetch_settings(self.quotas));
+            self.tree.selection_changed();
         }
         self.config = new;
         tracing::info!("settings reloaded");

@@ -2,8 +2,9 @@
 
 use super::answer::{Answerer, Asked};
 use super::attr::{file_attr, kind};
-use super::caller::PROC;
+use super::caller::{PROC, may_pass_through};
 use super::disk::disk_space;
+use crate::report::requests::Request as Kind;
 use crate::tree::{Caller, Entry, Ino, Tree};
 use fuser::*;
 use std::ffi::OsStr;
@@ -29,6 +30,10 @@ impl Adapter {
         Asked { operation, ino: Ino(ino.0), thread: request.pid() }
     }
 
+    fn count(&self, kind: Kind) {
+        self.tree.report().requests().count(kind);
+    }
+
     fn caller(request: &Request) -> Caller<'static> {
         Caller::new(request.pid(), &PROC)
     }
@@ -47,6 +52,12 @@ impl Filesystem for Adapter {
             let _ = config.add_capabilities(wanted);
         }
         let _ = config.set_max_background(64);
+        if may_pass_through()
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(1).is_ok()
+        {
+            self.tree.lend_texts();
+        }
         Ok(())
     }
 
@@ -59,6 +70,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(Kind::Lookup);
         let (tree, caller, name) = (self.tree.clone(), Self::caller(request), name.to_os_string());
         let told = self.tree.clone();
         let work = async move { tree.lookup(Ino(parent.0), &name, &caller).await };
@@ -69,10 +81,12 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, _lookups: u64) {
+        self.count(Kind::Forget);
         self.tree.forget(Ino(ino.0));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.count(Kind::Getattr);
         let (tree, caller) = (self.tree.clone(), Self::caller(request));
         let told = self.tree.clone();
         let work = async move { tree.getattr(Ino(ino.0), handle.map(|h| h.0), &caller).await };
@@ -100,6 +114,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        self.count(Kind::Other);
         if size.is_some() {
             return reply.error(Errno::EROFS);
         }
@@ -126,6 +141,7 @@ impl Filesystem for Adapter {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
+        self.count(Kind::Other);
         let caller = Self::caller(request);
         let work = || self.tree.make_known(Ino(parent.0), name, &caller);
         self.answerer.now(Self::asked("mknod", request, parent), work, |result| match result {
@@ -169,17 +185,27 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Kind::Open);
         let (tree, caller) = (self.tree.clone(), Self::caller(request));
         let writing = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
+        let told = self.tree.clone();
         let work = async move { tree.open(Ino(ino.0), writing, &caller).await };
         self.answerer.answer(Self::asked("open", request, ino), work, move |result| match result {
             Ok(opened) => {
+                let handle = FileHandle(opened.handle);
+                if let Some(text) = &opened.text
+                    && let Some(backing) = text.known_to_the_kernel(|text| reply.open_backing(text))
+                {
+                    told.report().requests().count(Kind::Passthrough);
+                    // The kernel refuses others beside it.
+                    return reply.opened_passthrough(handle, FopenFlags::FOPEN_NOFLUSH, &backing);
+                }
                 let mut flags = FopenFlags::FOPEN_NOFLUSH;
                 flags |= if opened.direct { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE };
                 if opened.unseekable {
                     flags |= FopenFlags::FOPEN_NONSEEKABLE;
                 }
-                reply.opened(FileHandle(opened.handle), flags);
+                reply.opened(handle, flags);
             }
             Err(errno) => reply.error(errno),
         });
@@ -196,6 +222,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.count(Kind::Read);
         let tree = self.tree.clone();
         let work = async move { tree.read(handle.0, offset, size).await };
         self.answerer.answer(Self::asked("read", request, ino), work, move |result| match result {
@@ -220,6 +247,7 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        self.count(Kind::Flush);
         // For good: the kernel asks no more.
         reply.error(Errno::ENOSYS);
     }
@@ -234,6 +262,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        self.count(Kind::Release);
         self.tree.release(handle.0);
         reply.ok();
     }
@@ -243,24 +272,35 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let work = || self.tree.open_dir(Ino(ino.0));
-        self.answerer.now(Self::asked("opendir", request, ino), work, |result| match result {
-            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+        self.count(Kind::Opendir);
+        let tree = self.tree.clone();
+        let work = async move { tree.open_dir(Ino(ino.0)).await };
+        self.answerer.answer(Self::asked("opendir", request, ino), work, move |result| match result {
+            Ok(opened) => {
+                let mut flags = FopenFlags::empty();
+                flags.set(FopenFlags::FOPEN_CACHE_DIR, opened.keeps);
+                flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.kept);
+                reply.opened(FileHandle(opened.handle), flags);
+            }
             Err(errno) => reply.error(errno),
         });
     }
 
     fn readdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let tree = self.tree.clone();
+        self.count(Kind::Readdir);
+        let (tree, told) = (self.tree.clone(), self.tree.clone());
         let work = async move { tree.read_dir(handle.0, offset).await };
         self.answerer.answer(Self::asked("readdir", request, ino), work, move |result| match result {
             Ok(entries) => {
+                let mut taken = 0;
                 for entry in &entries {
                     let ino = INodeNo(entry.attributes.ino.0);
                     if reply.add(ino, entry.cookie, kind(&entry.attributes), &entry.name) {
                         break;
                     }
+                    taken += 1;
                 }
+                told.took(handle.0, taken, entries.len());
                 reply.ok();
             }
             Err(errno) => reply.error(errno),
@@ -275,10 +315,12 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        self.count(Kind::Readdir);
         let (tree, told, folder) = (self.tree.clone(), self.tree.clone(), Ino(ino.0));
         let work = async move { tree.read_dir(handle.0, offset).await };
         self.answerer.answer(Self::asked("readdirplus", request, ino), work, move |result| match result {
             Ok(entries) => {
+                let mut taken = 0;
                 for entry in &entries {
                     let attributes = &entry.attributes;
                     let attr = file_attr(attributes, told.settings());
@@ -286,8 +328,10 @@ impl Filesystem for Adapter {
                     if reply.add(ino, entry.cookie, &entry.name, &attributes.ttl, &attr, GENERATION) {
                         break;
                     }
+                    taken += 1;
                     told.listed(folder, entry);
                 }
+                told.took(handle.0, taken, entries.len());
                 reply.ok();
             }
             Err(errno) => reply.error(errno),
@@ -295,6 +339,7 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.count(Kind::Other);
         self.tree.release(handle.0);
         reply.ok();
     }
@@ -304,6 +349,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.count(Kind::Other);
         match disk_space(self.tree.cache_dir()) {
             Ok(disk) => {
                 reply.statfs(disk.blocks, disk.free, disk.available, 0, 0, disk.block_size, 255, disk.block_size)
@@ -326,6 +372,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.count(Kind::Xattr);
         let work = || self.tree.xattr(Ino(ino.0), name);
         self.answerer.now(Self::asked("getxattr", request, ino), work, |result| match result {
             Ok(value) if size == 0 => reply.size(value.len() as u32),
@@ -336,6 +383,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
+        self.count(Kind::Xattr);
         // ENOSYS would turn all extended attributes off, an empty list costs every `ls -l` a call a file.
         reply.error(Errno::EOPNOTSUPP);
     }

@@ -53,6 +53,13 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
+/// Whether the kernel would read files for us (CAP_SYS_ADMIN).
+pub(super) fn may_pass_through() -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    field(&status, "CapEff:").and_then(|v| u64::from_str_radix(v, 16).ok()).is_some_and(|all| all & SYS_ADMIN != 0)
+}
+
 /// How often a waiting caller is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 

@@ -15,6 +15,7 @@ mod gate;
 mod notify;
 pub mod options;
 mod poke;
+mod read_ahead;
 pub mod unmount;
 mod watchers;
 
@@ -128,6 +129,7 @@ fn watch(tree: &Tree, calls: Calls, state: &State) {
     let device = calls.device();
     drop(calls);
     let Ok(device) = device else { return };
+    read_ahead::raise(device);
     loop {
         let over = state.over.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = state.changed.wait_timeout_while(over, WATCH_INTERVAL, |over| !*over);

@@ -1,10 +1,11 @@
-//! Registries that are written to from everywhere and read by `.cwlogs/`: calls, errors. No policy.
+//! Registries that are written to from everywhere and read by `.cwlogs/`: calls, requests, errors. No policy.
 //!
-//! Every one is bounded: a fixed table by call and outcome, at most [`metrics::MAX_GROUPS`] groups, the newest
+//! Every one is bounded: a fixed table by call and outcome, one by kind of request, at most [`metrics::MAX_GROUPS`] groups, the newest
 //! [`errors::KEPT`] errors. Writing takes at most one short lock and never waits for anything else.
 
 pub mod errors;
 pub mod metrics;
+pub mod requests;
 pub mod status;
 
 use crate::error::Error;
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime};
 pub struct Report {
     mount: OnceLock<MountFacts>,
     metrics: metrics::Metrics,
+    requests: requests::Requests,
     errors: errors::Errors,
 }
 
@@ -46,6 +48,11 @@ impl Report {
     /// The counters.
     pub fn metrics(&self) -> &metrics::Metrics {
         &self.metrics
+    }
+
+    /// The counters of the kernel's requests.
+    pub fn requests(&self) -> &requests::Requests {
+        &self.requests
     }
 
     /// The newest errors, newest first.

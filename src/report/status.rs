@@ -146,6 +146,12 @@ impl Report {
             }
         }
 
+        write!(out, "\nrequests of the kernel:")?;
+        for (request, count) in self.requests.counts() {
+            write!(out, " {} {count}", request.name())?;
+        }
+        writeln!(out)?;
+
         let errors = self.errors();
         writeln!(out, "\nlast errors: {}", if errors.is_empty() { "none" } else { "newest first" })?;
         for entry in errors.iter().take(ERRORS) {
@@ -198,6 +204,7 @@ impl Report {
             value["logGroup"] = json!(group.group);
             value
         });
+        let requests = self.requests.counts().map(|(request, count)| (request.name().to_owned(), json!(count)));
         let whole = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "mount": mount,
@@ -208,6 +215,7 @@ impl Report {
             "transfers": transfers.collect::<Vec<_>>(),
             "calls": calls.collect::<Vec<_>>(),
             "groups": groups.collect::<Vec<_>>(),
+            "requests": Value::Object(requests.collect()),
             "errors": self.errors().iter().map(error_json).collect::<Vec<_>>(),
         });
         format!("{whole:#}\n")

@@ -47,7 +47,7 @@ pub struct DirEntry {
 }
 
 /// How a file was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Opened {
     /// The handle.
     pub handle: u64,
@@ -55,4 +55,6 @@ pub struct Opened {
     pub direct: bool,
     /// The handle can't seek.
     pub unseekable: bool,
+    /// The kernel may read this by itself.
+    pub text: Option<std::sync::Arc<super::lent::Text>>,
 }

@@ -2,7 +2,7 @@
 
 use super::attr::{Attributes, DirEntry, LONG};
 use super::handles::Handle;
-use super::inode::{Alias, Ino, Node, Show};
+use super::inode::{Alias, Ino, Node, Show, lock};
 use super::{Names, Tree, control};
 use crate::error::{Error, ErrorKind};
 use crate::fetch::GroupWatch;
@@ -11,22 +11,54 @@ use crate::store::names;
 use crate::store::row::{GroupRow, StreamRow};
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// An open folder.
 pub(crate) struct DirHandle {
     node: Node,
+    /// Rows read from the catalogue for one reply: as many as the last reply had room for, and some.
+    batch: AtomicUsize,
     /// Keeps the newest page fresh while somebody has the folder open.
     _watch: Option<GroupWatch>,
 }
 
-/// Rows read from the catalogue for one reply: a reply holds a few dozen entries.
+/// How a folder was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedDir {
+    /// The handle.
+    pub handle: u64,
+    /// The kernel may keep the names that it is given ...
+    pub keeps: bool,
+    /// ... and those that it has are still right.
+    pub kept: bool,
+}
+
+/// What the kernel's copy of a folder's names was made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copied {
+    version: u64,
+    at: Instant,
+}
+
+/// Rows read from the catalogue for a first reply.
 const BATCH: usize = 64;
+/// Rows read for one reply at most.
+const MOST: usize = 1024;
+/// Rows read beyond those that the last reply had room for: names differ in length.
+const SPARE: usize = 8;
+/// How long the kernel's copy of a folder is used: past the time to live of the attributes that came with it, each file would be
+/// asked for by itself. Less than that, since a listing goes on after it was begun.
+const COPY_TTL: Duration = Duration::from_secs(45);
+/// How long an open waits for a listing under way before the copy counts as old.
+const REFRESH_WAIT: Duration = Duration::from_secs(3);
 /// Cookies of `.` and `..`; the rows' come after.
 const DOTS: u64 = 2;
 
 impl Tree {
-    /// Opens a folder, which brings its listing up to date in the background.
-    pub fn open_dir(self: &Arc<Self>, ino: Ino) -> Result<u64, Error> {
+    /// Opens a folder, which brings its listing up to date in the background. Where the kernel has its names, waits as the end of a
+    /// listing does: only then is it known whether they are still all.
+    pub async fn open_dir(self: &Arc<Self>, ino: Ino) -> Result<OpenedDir, Error> {
         let node = self.node(ino)?;
         let group = match node {
             Node::Root | Node::Control => None,
@@ -38,8 +70,54 @@ impl Tree {
         if node != Node::Control {
             self.fetch.touch_listing(group);
         }
+        let keeps = node != Node::Control;
+        let kept = keeps && self.copy_is_right(ino, group).await;
+        if keeps && !kept {
+            // Taken before any row is read: what changes from here on makes another version.
+            let copied = Copied { version: self.listing_version(group), at: Instant::now() };
+            lock(&self.copies).insert(ino, copied);
+        }
         let _watch = group.map(|id| self.fetch.watch_group(id));
-        Ok(self.handles.add(Handle::Dir(DirHandle { node, _watch })))
+        let batch = AtomicUsize::new(BATCH);
+        let handle = self.handles.add(Handle::Dir(DirHandle { node, batch, _watch }));
+        Ok(OpenedDir { handle, keeps, kept })
+    }
+
+    /// Whether the names that the kernel has of a folder are those that a listing would show now.
+    async fn copy_is_right(&self, ino: Ino, group: Option<GroupId>) -> bool {
+        let is_right = || {
+            let copied = lock(&self.copies).get(&ino).copied();
+            copied.is_some_and(|c| c.version == self.listing_version(group) && c.at.elapsed() < COPY_TTL)
+        };
+        if !is_right() {
+            return false;
+        }
+        // Behind every row: ends when a listing would.
+        let end = async {
+            match group {
+                Some(id) => self.fetch.streams_after(id, u64::MAX - 1, 1).await.is_ok(),
+                None => self.fetch.groups_after(u64::MAX - 1, 1).await.is_ok(),
+            }
+        };
+        tokio::time::timeout(REFRESH_WAIT, end).await.unwrap_or(false) && is_right()
+    }
+
+    fn listing_version(&self, group: Option<GroupId>) -> u64 {
+        // Either only grows, so the sum is another one when one of them is.
+        self.store.listing_version(group) + self.reselected.load(Ordering::SeqCst)
+    }
+
+    /// The settings say anew what listings show.
+    pub fn selection_changed(&self) {
+        self.reselected.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A reply to a handle's reading had room for `taken` of the entries that were read.
+    pub fn took(&self, handle: u64, taken: usize, of: usize) {
+        if let Some(Handle::Dir(dir)) = self.handles.get(handle).as_deref() {
+            let batch = if taken < of { taken + SPARE } else { (2 * of).clamp(BATCH, MOST) };
+            dir.batch.store(batch, Ordering::Relaxed);
+        }
     }
 
     /// Entries after `cookie`; empty at the end. Waits only while the first listing is under way and nothing is there to show.
@@ -62,14 +140,15 @@ impl Tree {
             return Ok(entries);
         }
         let after = cookie - DOTS;
+        let batch = dir.batch.load(Ordering::Relaxed);
         match dir.node {
             Node::Root => {
-                for row in self.fetch.groups_after(after, BATCH).await? {
+                for row in self.fetch.groups_after(after, batch).await? {
                     entries.push(self.group_entry(&row));
                 }
             }
             Node::Group(id, _) => {
-                for row in self.fetch.streams_after(id, after, BATCH).await? {
+                for row in self.fetch.streams_after(id, after, batch).await? {
                     entries.push(self.stream_entry(&row)?);
                 }
             }
@@ -161,8 +240,12 @@ impl Tree {
 
     /// The kernel was given this entry, and knows its inode by this name.
     pub fn listed(&self, folder: Ino, entry: &DirEntry) {
-        if entry.name != "." && entry.name != ".." {
-            self.inodes.named(entry.attributes.ino, folder, &entry.name);
+        if entry.name == "." || entry.name == ".." {
+            return;
+        }
+        match Node::of(entry.attributes.ino) {
+            Some(Node::Stream(..)) => self.inodes.listed(entry.attributes.ino, folder),
+            _ => self.inodes.named(entry.attributes.ino, folder, &entry.name),
         }
     }
 }

@@ -7,8 +7,10 @@
 
 use super::inode::{Ino, Inodes};
 use super::kernel::{Kernel, Notice, Pages};
+use super::lent::{LEAST, Mode, Open};
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Progress, Stream};
+use crate::model::printable;
 use crate::store::{Reader, StoreError, StoreErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,6 +53,7 @@ pub struct File {
     state: watch::Sender<State>,
     inodes: Arc<Inodes>,
     suffixes: AtomicU32,
+    mode: Arc<Mode>,
     _pump: DropGuard,
 }
 
@@ -82,6 +85,7 @@ impl File {
             state: watch::Sender::new(state),
             inodes,
             suffixes: AtomicU32::new(0),
+            mode: Arc::default(),
             _pump: ended.clone().drop_guard(),
         });
         runtime.spawn(pump(Arc::downgrade(&file), kernel, lengths, progress, ended));
@@ -100,6 +104,24 @@ impl File {
 
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// How its opens are answered.
+    pub(crate) fn mode(&self) -> &Arc<Mode> {
+        &self.mode
+    }
+
+    /// One more open, of a file whose size the kernel has; it may read the text by itself where that `lends` and the text is whole.
+    pub(crate) fn open_settled(&self, lends: bool) -> Open {
+        let wanted = lends && self.mode.is_free() && self.reader.len() >= LEAST;
+        let lent = wanted.then(|| self.reader.lend()).and_then(|lent| {
+            lent.unwrap_or_else(|error| {
+                // Whoever reads meets it and has it mended.
+                tracing::debug!(file = %printable(&self.label), %error, "its text isn't lent");
+                None
+            })
+        });
+        self.mode.open(lent)
     }
 
     /// The size that attributes tell, and whether it is one.

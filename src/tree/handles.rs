@@ -3,6 +3,7 @@
 use super::dir::DirHandle;
 use super::file::File;
 use super::inode::lock;
+use super::lent::Open;
 use crate::error::Error;
 use crate::fetch::{Follow, Interest, Stream, Suffix};
 use bytes::Bytes;
@@ -27,6 +28,7 @@ pub(crate) enum Handle {
 
 pub(crate) struct Buffered {
     pub(crate) file: Arc<File>,
+    pub(crate) _open: Open,
     pub(crate) _follow: Follow,
 }
 
@@ -37,6 +39,7 @@ pub(crate) struct Direct {
     /// (offset, how many empty answers in a row there).
     pub(crate) ends: Mutex<(u64, u32)>,
     pub(crate) transfer: Mutex<Transfer>,
+    pub(crate) _open: Open,
     pub(crate) _follow: Follow,
 }
 
@@ -59,6 +62,7 @@ pub(crate) struct SuffixHandle {
     pub(crate) content: Arc<SuffixContent>,
     /// It has been given its first end of file.
     pub(crate) ended: AtomicBool,
+    pub(crate) _open: Open,
 }
 
 impl SuffixHandle {

@@ -49,6 +49,7 @@ pub(crate) enum Show {
     JsonLines,
 }
 
+/// Bits of a number beneath the row's id.
 const KIND_BITS: u32 = 4;
 
 impl Node {
@@ -80,11 +81,39 @@ impl Node {
     }
 }
 
+/// By which folder and name the kernel reaches an inode. There may be millions, so what the catalogue knows isn't kept here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// By none that is known.
+    #[default]
+    Unknown,
+    /// A stream, by the name that listings show, in its group's folder of that kind.
+    Listed(Alias),
+    /// By this name in this folder.
+    Named(Box<(Ino, OsString)>),
+}
+
 /// What the kernel holds of an inode.
 #[derive(Clone, Debug, Default)]
 struct Held {
-    told_size: Option<u64>,
-    place: Option<(Ino, OsString)>,
+    told_size: Told,
+    place: Place,
+}
+
+/// A size that the kernel was told, if it was. One word: no file is as long as the greatest number.
+#[derive(Clone, Copy, Debug)]
+struct Told(u64);
+
+impl Default for Told {
+    fn default() -> Told {
+        Told(u64::MAX)
+    }
+}
+
+impl Told {
+    fn size(self) -> Option<u64> {
+        (self.0 != u64::MAX).then_some(self.0)
+    }
 }
 
 /// What the kernel was told, for as long as it remembers.
@@ -98,44 +127,38 @@ impl Inodes {
     /// A reply tells the kernel this (known) size.
     pub(crate) fn told(&self, ino: Ino, size: u64) {
         let mut held = lock(&self.held);
-        held.entry(ino).or_default().told_size = Some(size);
+        held.entry(ino).or_default().told_size = Told(size);
     }
 
     /// The last known size that the kernel was told.
     pub(crate) fn told_size(&self, ino: Ino) -> Option<u64> {
-        lock(&self.held).get(&ino)?.told_size
+        lock(&self.held).get(&ino)?.told_size.size()
     }
 
     /// The kernel reaches `ino` by this name.
     pub(crate) fn named(&self, ino: Ino, parent: Ino, name: &OsStr) {
         let mut held = lock(&self.held);
         let place = &mut held.entry(ino).or_default().place;
-        if place.as_ref().is_none_or(|(p, n)| *p != parent || n != name) {
-            *place = Some((parent, name.to_os_string()));
+        if !matches!(place, Place::Named(named) if named.0 == parent && named.1 == name) {
+            *place = Place::Named(Box::new((parent, name.to_os_string())));
         }
     }
 
-    /// The folder and the name by which the kernel reaches `ino`.
-    pub(crate) fn place(&self, ino: Ino) -> Option<(Ino, OsString)> {
-        lock(&self.held).get(&ino)?.place.clone()
+    /// The kernel reaches a stream by the name that listings show, in its group's folder `parent`.
+    pub(crate) fn listed(&self, ino: Ino, parent: Ino) {
+        if let Some(Node::Group(_, alias)) = Node::of(parent) {
+            lock(&self.held).entry(ino).or_default().place = Place::Listed(alias);
+        }
+    }
+
+    /// By what the kernel reaches `ino`; `None` if it doesn't know it.
+    pub(crate) fn place(&self, ino: Ino) -> Option<Place> {
+        Some(lock(&self.held).get(&ino)?.place.clone())
     }
 
     /// The kernel has, or had a moment ago, a name for `ino`.
     pub(crate) fn is_held(&self, ino: Ino) -> bool {
         lock(&self.held).contains_key(&ino)
-    }
-
-    /// The names that lead from the root to `ino`, as the kernel last used them; `None` if it doesn't know it.
-    pub(crate) fn path(&self, ino: Ino) -> Option<std::path::PathBuf> {
-        let held = lock(&self.held);
-        let mut names = Vec::new();
-        let mut at = ino;
-        while at != ROOT {
-            let (parent, name) = held.get(&at)?.place.as_ref()?;
-            names.push(name.clone());
-            at = *parent;
-        }
-        Some(names.iter().rev().collect())
     }
 
     /// The kernel has let go of the inode.
@@ -196,14 +219,23 @@ mod tests {
     }
 
     #[test]
-    fn paths_follow_the_names_used() {
+    fn the_last_name_used_counts() {
         let inodes = Inodes::default();
-        let group = Node::Group(GroupId(1), Alias::Listed).ino();
+        let group = Node::Group(GroupId(1), Alias::Other).ino();
         let file = Node::Stream(StreamId(2), Show::Log).ino();
-        inodes.named(group, ROOT, OsStr::new("g"));
+        assert_eq!(inodes.place(file), None);
         inodes.named(file, group, OsStr::new("s.log"));
-        assert_eq!(inodes.path(file).unwrap().to_str(), Some("g/s.log"));
-        inodes.forget(group);
-        assert_eq!(inodes.path(file), None);
+        assert_eq!(inodes.place(file), Some(Place::Named(Box::new((group, "s.log".into())))));
+        inodes.listed(file, group);
+        assert_eq!(inodes.place(file), Some(Place::Listed(Alias::Other)));
+        inodes.told(file, 7);
+        assert_eq!(inodes.told_size(file), Some(7));
+        inodes.forget(file);
+        assert_eq!((inodes.place(file), inodes.told_size(file)), (None, None));
+    }
+
+    #[test]
+    fn a_million_inodes_take_little() {
+        assert!(size_of::<(Ino, Held)>() <= 32);
     }
 }

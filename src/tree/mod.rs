@@ -11,6 +11,7 @@ mod file;
 mod handles;
 mod inode;
 mod kernel;
+mod lent;
 mod lookup;
 mod news;
 mod open;
@@ -22,6 +23,7 @@ mod xattr;
 
 pub use attr::{Attributes, DirEntry, Entry, Opened};
 pub use caller::{Caller, Lookup};
+pub use dir::OpenedDir;
 pub use file::File;
 pub use inode::Ino;
 pub use kernel::{Kernel, Notice, Pages};
@@ -38,11 +40,11 @@ use crate::report::Report;
 use crate::store::Store;
 use crate::store::row::StreamRow;
 use handles::{Handle, Handles};
-use inode::{Inodes, Node, Show, lock};
+use inode::{Inodes, Node, Place, Show, lock};
 use processes::Processes;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::SystemTime;
 
@@ -92,6 +94,12 @@ pub struct Tree {
     /// Names that the poker is about to make known: hidden from it until it has made them.
     arriving: Mutex<HashSet<(Ino, OsString)>>,
     watched: Mutex<Watched>,
+    /// From what the kernel's copies of folders were made.
+    copies: Mutex<HashMap<Ino, dir::Copied>>,
+    /// How often the selection has changed.
+    reselected: AtomicU64,
+    /// The kernel can read texts by itself.
+    lends: AtomicBool,
     control: control::Snapshots,
     started: Timestamp,
 }
@@ -120,6 +128,9 @@ impl Tree {
             poker: AtomicU32::new(0),
             arriving: Mutex::default(),
             watched: Mutex::default(),
+            copies: Mutex::default(),
+            reselected: AtomicU64::new(0),
+            lends: AtomicBool::new(false),
             control: control::Snapshots::default(),
             started: Timestamp::from_system_time(SystemTime::now()),
         })
@@ -142,9 +153,14 @@ impl Tree {
 
     /// Connects the kernel's side, once the mount is there.
     pub fn connect(&self, kernel: Arc<dyn Kernel>, poker: u32) {
-        self.poker.store(poker, std::sync::atomic::Ordering::SeqCst);
+        self.poker.store(poker, Ordering::SeqCst);
         // A second connection would be a second mount of one tree, which nothing makes.
         let _ = self.kernel.set(kernel);
+    }
+
+    /// The kernel can read texts by itself, and is to be told of those that it may.
+    pub fn lend_texts(&self) {
+        self.lends.store(true, Ordering::Relaxed);
     }
 
     fn kernel(&self) -> Result<&Arc<dyn Kernel>, Error> {
@@ -170,9 +186,28 @@ impl Tree {
         self.inodes.is_quiet(ino)
     }
 
-    /// The names that lead to `ino` from the mount point.
+    /// The names that lead to `ino` from the mount point, as the kernel last used them; `None` if it doesn't know it.
     pub fn path(&self, ino: Ino) -> Option<std::path::PathBuf> {
-        self.inodes.path(ino)
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != inode::ROOT {
+            let (parent, name) = self.place(at)?;
+            names.push(name);
+            at = parent;
+        }
+        Some(names.iter().rev().collect())
+    }
+
+    /// The folder and the name by which the kernel reaches `ino`.
+    fn place(&self, ino: Ino) -> Option<(Ino, OsString)> {
+        match (self.inodes.place(ino)?, Node::of(ino)?) {
+            (Place::Named(place), _) => Some(*place),
+            (Place::Listed(alias), Node::Stream(id, _)) => {
+                let row = self.stream_row(id).ok()?;
+                Some((Node::Group(row.group, alias).ino(), self.stream_name(&row)))
+            }
+            (Place::Listed(_) | Place::Unknown, _) => None,
+        }
     }
 
     /// What to call `ino` in a sentence.

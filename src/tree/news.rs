@@ -40,8 +40,7 @@ impl Tree {
         let kernel = self.kernel()?;
         let listed = self.stream_name(&self.stream_row(stream)?);
         for show in [Show::Log, Show::JsonLines] {
-            let used = self.inodes.path(Node::Stream(stream, show).ino());
-            let used = used.and_then(|p| p.file_name().map(std::ffi::OsStr::to_os_string));
+            let used = self.place(Node::Stream(stream, show).ino()).map(|(_, name)| name);
             for name in used.into_iter().chain((show == Show::Log).then(|| listed.clone())) {
                 for parent in self.held_folders(group) {
                     kernel.notice(Notice::StaleName { parent, name: name.clone() });

@@ -40,7 +40,7 @@ impl Tree {
             },
             Node::ControlFile(at) => {
                 let handle = self.handles.add(Handle::Control(self.control_text(at)));
-                Ok(Opened { handle, direct: true, unseekable: false })
+                Ok(Opened { handle, direct: true, unseekable: false, text: None })
             }
             Node::Root | Node::Control | Node::Group(..) => {
                 Err(Error::new(ErrorKind::IsDirectory, self.describe(ino), "it is a folder"))
@@ -69,7 +69,6 @@ impl Tree {
                         && self.settings.format == crate::render::Format::Message
                         && self.processes.tails(caller.process(), file.label(), ino)
                         && !self
-                            .inodes
                             .place(ino)
                             .is_some_and(|(parent, name)| self.processes.missed(caller.process(), parent, name))
                     {
@@ -81,16 +80,19 @@ impl Tree {
         }
         file.make_ready().await?;
         let follow = file.stream().follow();
-        let handle = self.handles.add(Handle::Buffered(Buffered { file, _follow: follow }));
-        Ok(Opened { handle, direct: false, unseekable: false })
+        let open = file.open_settled(self.lends.load(Ordering::Relaxed));
+        let text = open.text.clone();
+        let handle = self.handles.add(Handle::Buffered(Buffered { file, _open: open, _follow: follow }));
+        Ok(Opened { handle, direct: false, unseekable: false, text })
     }
 
     fn open_direct(&self, file: Arc<File>, unseekable: bool) -> Opened {
         let failures = file.failures();
         let transfer = Mutex::new(Transfer { failures, _interest: file.stream().download() });
         let follow = file.stream().follow();
-        let direct = Direct { file, unseekable, ends: Mutex::new((0, 0)), transfer, _follow: follow };
-        Opened { handle: self.handles.add(Handle::Direct(direct)), direct: true, unseekable }
+        let open = file.mode().open(None);
+        let direct = Direct { file, unseekable, ends: Mutex::new((0, 0)), transfer, _open: open, _follow: follow };
+        Opened { handle: self.handles.add(Handle::Direct(direct)), direct: true, unseekable, text: None }
     }
 
     /// A tail of an unknown file: its end alone, fetched in the background; reads wait for it.
@@ -108,8 +110,9 @@ impl Tree {
         };
         file.add_suffix();
         let ended = AtomicBool::new(ended);
-        let handle = self.handles.add(Handle::Suffix(SuffixHandle { file, process, content, ended }));
-        Opened { handle, direct: true, unseekable: true }
+        let open = file.mode().open(None);
+        let handle = self.handles.add(Handle::Suffix(SuffixHandle { file, process, content, ended, _open: open }));
+        Opened { handle, direct: true, unseekable: true, text: None }
     }
 
     fn fetch_suffix(&self, file: Arc<File>, request: TailRequest) -> Arc<SuffixContent> {

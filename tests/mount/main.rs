@@ -3,8 +3,8 @@
 //! `world` is what each test stands in. `tools` compares 286 commands with plain files · `content` bytes against the oracle ·
 //! `ahead` what is read side by side and ahead of a reader · `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
 //! and names · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
-//! and who reads · `verify` the copy proved · `lifecycle` starting and ending · `kills` ending without warning · `moto` the main
-//! job on another server.
+//! and who reads · `verify` the copy proved · `warm` what reads of cached files cost · `lifecycle` starting and ending · `kills`
+//! ending without warning · `moto` the main job on another server.
 
 // clippy.toml allows it in tests, but clippy takes only the functions marked as tests for such, not what they share.
 #![allow(clippy::unwrap_used)]
@@ -26,5 +26,6 @@ mod tools;
 mod users;
 mod verify;
 mod waiting;
+mod warm;
 #[allow(dead_code)]
 mod world;
