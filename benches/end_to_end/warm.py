@@ -99,7 +99,7 @@ def compare(bench, name, command, places, mount, files):
 
 
 def run(bench):
-    big, many = (256, 200) if bench.quick else (1024, 1000)
+    big, many = (64, 100) if bench.quick else (1024, 1000)
     # Few enough calls that the reading and not the arriving takes the time; no quotas.
     populate = {"groups": [spec("/bench/big", 1, big), spec("/bench/many", many, 1)]}
     rows = []
