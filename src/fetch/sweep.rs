@@ -33,8 +33,10 @@ const OPENS: usize = if cfg!(test) { 2 } else { 3 };
 const WITHIN: Duration = Duration::from_secs(5);
 /// A sweep goes on for that long after the last open.
 const LINGER: Duration = Duration::from_secs(3);
-/// How long after a sweep, ended in whatever way, the next one may begin.
-const PAUSE: Duration = Duration::from_secs(10);
+/// How long after a sweep the next one may begin …
+const PAUSE: Duration = Duration::from_secs(1);
+/// … and after one that failed.
+const FAILURE_PAUSE: Duration = Duration::from_secs(10);
 /// Fewer streams than this aren't worth a sweep.
 const LEAST: usize = if cfg!(test) { 2 } else { 4 };
 /// Streams of one sweep, at most; the rest is for the next one.
@@ -49,8 +51,10 @@ const JUDGED: usize = 4;
 const WHOLE: usize = 8;
 /// Pages of one call by names, before the largest of them are left out.
 const CHUNK_PAGES: usize = 6;
-/// Streams swept ahead of what was opened, at most.
-const AHEAD_STREAMS: usize = 500;
+/// Streams swept by their names ahead of what was opened, at most.
+const AHEAD_STREAMS: usize = 1_000;
+/// How often a sweep that is that far ahead looks whether it may go on.
+const REST: Duration = Duration::from_millis(200);
 
 /// The walk through a group, as far as it is known, and the sweep under way.
 #[derive(Default)]
@@ -65,6 +69,8 @@ struct State {
     last: Option<Instant>,
     opens: usize,
     running: bool,
+    /// It is far enough ahead for now.
+    rests: bool,
     not_before: Option<Instant>,
 }
 
@@ -88,7 +94,8 @@ impl State {
 
 /// Whether a sweep of the stream's group is under way: it has FilterLogEvents to itself.
 pub(crate) fn is_under_way(stream: &Stream) -> bool {
-    lock(&stream.group.sweeping.state).running
+    let state = lock(&stream.group.sweeping.state);
+    state.running && !state.rests
 }
 
 /// Somebody opens a stream.
@@ -113,14 +120,18 @@ pub(crate) fn opened_cold(stream: &Stream) {
 async fn run(home: Arc<Streams>, group: Arc<Group>) {
     // In a task of its own: a defect there must not leave `running` set for ever.
     let task = home.shared.tasks.spawn(sweep(home.clone(), group.clone()));
-    match task.await.unwrap_or(Err(Fault::Died)) {
-        Ok(()) | Err(Fault::Stopping) => {}
-        // Nobody waits for it, and who opens a stream meets what is wrong by himself.
-        Err(fault) => tracing::debug!(error = %fault.about(&group.name), "streams were not read ahead"),
-    }
+    let pause = match task.await.unwrap_or(Err(Fault::Died)) {
+        Ok(()) | Err(Fault::Stopping) => PAUSE,
+        Err(fault) => {
+            // Nobody waits for it, and who opens a stream meets what is wrong by himself.
+            tracing::debug!(error = %fault.about(&group.name), "streams were not read ahead");
+            FAILURE_PAUSE
+        }
+    };
     let mut state = lock(&group.sweeping.state);
     state.running = false;
-    state.not_before = Some(Instant::now() + PAUSE);
+    state.rests = false;
+    state.not_before = Some(Instant::now() + pause);
 }
 
 /// One stream of a sweep.
@@ -130,7 +141,7 @@ struct Member {
     told: bool,
     /// Nothing of it is stored yet.
     new: bool,
-    /// Bytes of messages seen.
+    /// Bytes of messages seen, by this sweep or before it.
     bytes: u64,
     pass: Pass,
     /// Somebody else reads it, or did: what comes here may stand behind a hole.
@@ -160,11 +171,14 @@ enum End {
 async fn sweep(home: Arc<Streams>, group: Arc<Group>) -> Result<(), Fault> {
     let (began, began_at) = (home.shared.clock.now(), Instant::now());
     let members = load(&home, &group, began).await?;
-    if members.len() < LEAST {
+    if members.values().filter(|member| member.bytes <= LARGE).count() < LEAST {
         return Ok(());
     }
     let by_names = 3 * members.len().div_ceil(NAMES);
     let mut sweep = Sweep { home, group, members, began, began_at };
+    if sweep.members.values().any(|member| member.bytes > LARGE) {
+        return sweep.by_names(None).await;
+    }
     match sweep.read(&[], None, WHOLE + by_names).await? {
         End::Drained => sweep.complete(|_| true).await,
         End::Unwanted => Ok(()),
@@ -193,7 +207,8 @@ async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTre
         let told = row.stream.first_event.or(row.stream.last_event).is_some();
         let pass = Pass::default();
         let new = row.extent.read_to == Timestamp::EPOCH;
-        (row.stream.name, Member { id: row.id, told, new, bytes: 0, pass, left: false, swept: false })
+        let bytes = row.extent.text_len;
+        (row.stream.name, Member { id: row.id, told, new, bytes, pass, left: false, swept: false })
     };
     Ok(shown.map(member).collect())
 }
@@ -313,8 +328,7 @@ impl Sweep {
         loop {
             let small = self.members.iter().filter(|(_, m)| !m.left && !m.swept && m.bytes <= LARGE);
             let names: Vec<String> = small.map(|(name, _)| name.clone()).take(NAMES).collect();
-            let opens = lock(&self.group.sweeping.state).opens;
-            if names.is_empty() || swept > opens + AHEAD_STREAMS {
+            if names.is_empty() || !self.rest(swept).await {
                 return Ok(());
             }
             for name in &names {
@@ -332,6 +346,24 @@ impl Sweep {
                 Ok(End::Large(_)) => self.leave_largest(&names),
                 Err(fault) if fault.is_not_found() => return Ok(()),
                 Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Waits until `swept` streams are not too far ahead of whoever walks; false if nobody does any more.
+    async fn rest(&self, swept: usize) -> bool {
+        loop {
+            let far = {
+                let mut state = lock(&self.group.sweeping.state);
+                state.rests = swept > state.opens + AHEAD_STREAMS;
+                state.rests
+            };
+            if !far || !self.is_wanted() {
+                return !far;
+            }
+            tokio::select! {
+                () = self.home.shared.stopping.cancelled() => return false,
+                () = tokio::time::sleep(REST) => {}
             }
         }
     }
