@@ -41,6 +41,8 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(10);
 const LEAST: usize = if cfg!(test) { 2 } else { 4 };
 /// Streams of one sweep, at most; the rest is for the next one.
 const MOST: usize = 5_000;
+/// Rows of a group that are looked at for them, at most.
+const MOST_ROWS: usize = 100_000;
 /// Names that one FilterLogEvents call takes.
 const NAMES: usize = 100;
 /// A stream with more bytes of messages is large.
@@ -191,11 +193,12 @@ async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTre
     let (store, id) = (home.shared.store.clone(), group.id);
     let selection = home.shared.settings.borrow().selection.clone();
     let rows = tokio::task::spawn_blocking(move || {
-        let (mut found, mut after) = (Vec::new(), 0);
-        while found.len() < MOST {
+        let (mut found, mut after, mut seen) = (Vec::new(), 0, 0);
+        while found.len() < MOST && seen < MOST_ROWS {
             let rows = store.streams_after(id, after, MOST)?;
             let Some(last) = rows.last() else { break };
             after = last.seq;
+            seen += rows.len();
             found.extend(rows.into_iter().filter(|row| !row.extent.complete));
         }
         found.truncate(MOST);

@@ -73,6 +73,11 @@ impl IndexFile {
 }
 
 impl Directory {
+    /// Blocks known.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// Takes in the blocks up to what `state` says is committed.
     fn extend(&mut self, index: &IndexFile, filed: &Filed) -> Result<(), StoreError> {
         if self.index == 0 {

@@ -27,6 +27,11 @@ use tokio::sync::watch;
 
 /// Streams kept ready though nobody holds them: followed ones are asked for each second.
 const RECENT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+/// The same of streams that take little memory, so that a walk through a folder finds the proofs of the last one. Each may hold a
+/// descriptor.
+const RECENT_LIGHT: NonZeroUsize = NonZeroUsize::new(2_048).unwrap();
+/// A stream with no live rows and no more blocks than this takes little: some kilobytes.
+const LIGHT_BLOCKS: usize = 64;
 /// Renditions kept though nobody reads them: a `stat` and an `open` shouldn't render twice.
 const RECENT_RENDITIONS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
@@ -50,6 +55,7 @@ pub(crate) struct Room {
     pub(crate) renditions: AtomicU64,
     streams: Mutex<HashMap<StreamId, Weak<Live>>>,
     recent: Mutex<lru::LruCache<StreamId, Arc<Live>>>,
+    recent_light: Mutex<lru::LruCache<StreamId, Arc<Live>>>,
     pub(crate) recent_renditions: Mutex<lru::LruCache<PathBuf, Arc<Rendition>>>,
 }
 
@@ -73,6 +79,7 @@ impl Room {
             renditions: AtomicU64::new(0),
             streams: Mutex::default(),
             recent: Mutex::new(lru::LruCache::new(RECENT)),
+            recent_light: Mutex::new(lru::LruCache::new(RECENT_LIGHT)),
             recent_renditions: Mutex::new(lru::LruCache::new(RECENT_RENDITIONS)),
         }
     }
@@ -129,9 +136,14 @@ impl Room {
     /// The live side of a stream, the same for everybody who holds it at the same time.
     pub(crate) fn live(&self, id: StreamId) -> Result<Arc<Live>, StoreError> {
         let live = self.any_live(id);
-        live.with(self, |_| Ok(()))?;
-        let pushed_out = lock(&self.recent).push(id, Arc::clone(&live));
-        drop(pushed_out);
+        let has_rows = live.with(self, |state| Ok(!state.tail.is_empty()))?;
+        // Somebody who brings the directory up to date reads the disk: nobody waits for that here.
+        let is_light = !has_rows && live.directory.try_lock().is_ok_and(|known| known.len() <= LIGHT_BLOCKS);
+        let (here, elsewhere) =
+            if is_light { (&self.recent_light, &self.recent) } else { (&self.recent, &self.recent_light) };
+        let left = lock(elsewhere).pop(&id);
+        let pushed_out = lock(here).push(id, Arc::clone(&live));
+        drop((left, pushed_out));
         Ok(live)
     }
 }
