@@ -180,6 +180,9 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             let wanted = state.wanted();
             if wanted.is_empty() {
                 state.running = false;
+                drop(state);
+                // Whoever waits still was served by a read of another kind meanwhile, and must hear of it.
+                group.checks.ended.send_modify(|n| *n += 1);
                 return;
             }
             wanted

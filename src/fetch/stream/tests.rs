@@ -489,3 +489,22 @@ async fn many_opens_at_once_share_a_check() {
     assert!(room.fake.calls() - calls <= 2);
     room.stop().await;
 }
+
+#[tokio::test]
+async fn an_open_that_another_read_serves_before_its_check_begins_hears_of_it() {
+    let (_dir, room) = fresh_room();
+    let stream = room.listed("s");
+    stream.bring_up_to_date().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    let open = stream.bring_up_to_date();
+    tokio::pin!(open);
+    // It waits by now, and the check that it asked for hasn't begun.
+    tokio::select! {
+        biased;
+        _ = &mut open => panic!("it needs no check"),
+        () = std::future::ready(()) => {}
+    }
+    refresh::was_read(&stream, tokio::time::Instant::now());
+    tokio::time::timeout(Duration::from_secs(5), open).await.expect("nobody told it").unwrap();
+    room.stop().await;
+}
