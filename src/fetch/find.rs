@@ -2,8 +2,9 @@
 //! Only a slug with a hash, which no program asks for by itself, is worth a listing.
 //!
 //! Slugs can't be inverted, so a name that isn't in the catalogue is either an exact one (one call by prefix tells) or the slug of
-//! something that a listing has yet to bring. Lookups of one name share one question, a no is remembered for a second, and no
-//! question takes longer than [`LOOKUP`]. Trouble is an error, never a no.
+//! something that a listing has yet to bring. Only a name with a dash, or with a hash, is taken for such a slug: what a slug replaces
+//! leaves dashes, and all else that programs and typing errors ask for costs its one call. Lookups of one name share one question, a
+//! no is remembered for a second, and no question takes longer than [`LOOKUP`]. Trouble is an error, never a no.
 
 use crate::error::{Error, ErrorKind};
 use crate::fetch::folder::{Folder, Phase};
@@ -201,7 +202,16 @@ impl Listings {
         let selection = &settings.selection;
         let (row, folder) = self.folder(group)?;
         let shown = |row: StreamRow| Some(row).filter(|row| shows_stream(selection, &row.stream, self.now()));
-        if let Some(exact) = decode(name)
+        let is_slug = possible_slug(name) && name.contains(['-', '~']);
+        let mut is_whole = false;
+        if is_slug && self.is_unlisted(&folder, name) {
+            is_whole = self.newest_page(row.clone()).await?;
+            if let Some(row) = self.stream_known(group, name)? {
+                return Ok(shown(row));
+            }
+        }
+        if !is_whole
+            && let Some(exact) = decode(name)
             && possible_stream(&exact)
             && (selection.streams.is_empty() || selection.streams.contains(&exact))
         {
@@ -210,18 +220,23 @@ impl Listings {
                 return Ok(shown(row));
             }
         }
-        if possible_slug(name)
-            && let Some(row) = self.ask_slug(row, &folder, name).await?
-        {
+        if is_slug && let Some(row) = self.ask_slug(row, &folder, name).await? {
             return Ok(shown(row));
         }
         self.nobody.insert((Some(group), name.to_owned()), Instant::now() + NO);
         Ok(None)
     }
 
+    /// Whether a slug may be in a group of which no listing says anything, nor will soon.
+    fn is_unlisted(&self, folder: &Folder, name: &str) -> bool {
+        let progress = folder.progress();
+        let is_idle = !progress.known && progress.phase == Phase::Idle;
+        is_idle && hash_asked(name).is_none() && self.settings().selection.streams.is_empty()
+    }
+
     /// A slug that the catalogue doesn't know, where a listing may yet bring it. Editors, prompts and typing errors ask for such names
-    /// everywhere, so a group that was never listed is asked for its newest page only. A slug with a hash is nobody's guess and is
-    /// found for every stream, so it is worth a listing.
+    /// everywhere, so a group that was never listed is asked for its newest page only (see `newest_page`). A slug with a hash is nobody's
+    /// guess and is found for every stream, so it is worth a listing.
     async fn ask_slug(self: &Arc<Self>, row: GroupRow, folder: &Arc<Folder>, name: &str) -> Found<StreamRow> {
         let settings = self.settings();
         let (group, hashed) = (row.id, hash_asked(name).is_some());
@@ -235,8 +250,7 @@ impl Listings {
                 self.list_group(run, row, Weight::Following);
             }
         } else if seen.phase == Phase::Idle {
-            self.newest_page(row).await?;
-            return self.stream_known(group, name);
+            return Ok(None);
         }
         let grace = Instant::now() + if hashed { LOOKUP } else { WALK_GRACE };
         let _waiting = folder.wait();
@@ -257,17 +271,18 @@ impl Listings {
         }
     }
 
-    /// Has the newest page of a group read into the catalogue, at most once in a time to live.
-    async fn newest_page(self: &Arc<Self>, row: GroupRow) -> Result<(), Error> {
+    /// Has the newest page of a group read into the catalogue, at most once in a time to live; whether it was read now and is the only
+    /// one.
+    async fn newest_page(self: &Arc<Self>, row: GroupRow) -> Result<bool, Error> {
         if self.peeked.contains(&row.id) {
-            return Ok(());
+            return Ok(false);
         }
         let flight = self.peek_flights.join(row.id, || {
             let listings = Arc::clone(self);
             Box::pin(async move {
-                listings.peek(&row, Weight::Waiting).await?;
+                let is_whole = listings.peek(&row, Weight::Waiting).await?;
                 listings.peeked.insert(row.id, Instant::now() + listings.settings().listing_ttl);
-                Ok(())
+                Ok(is_whole)
             })
         });
         flight.await

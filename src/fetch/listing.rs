@@ -46,7 +46,7 @@ pub(crate) struct Listings {
     pub(super) learning: Mutex<HashMap<GroupId, HashSet<String>>>,
     pub(super) group_flights: Flights<String, Found<GroupRow>>,
     pub(super) stream_flights: Flights<(GroupId, String), Found<StreamRow>>,
-    pub(super) peek_flights: Flights<GroupId, Result<(), Error>>,
+    pub(super) peek_flights: Flights<GroupId, Result<bool, Error>>,
     /// Groups never listed whose newest page was read for a lookup, until it may be read again.
     pub(super) peeked: Negatives<GroupId>,
     /// Names that a lookup didn't find; `None` is the root.

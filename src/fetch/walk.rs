@@ -194,9 +194,10 @@ impl Listings {
         Ok(stored)
     }
 
-    /// Reads the newest page of a group that was never listed, for somebody who knows a name or watches for new ones.
-    pub(super) async fn peek(&self, row: &GroupRow, weight: Weight) -> Result<(), Error> {
-        self.read_page(row, weight, None, false).await.map(drop)
+    /// Reads the newest page of a group that was never listed, for somebody who knows a name or watches for new ones; whether it is the
+    /// only one.
+    pub(super) async fn peek(&self, row: &GroupRow, weight: Weight) -> Result<bool, Error> {
+        self.read_page(row, weight, None, false).await.map(|stored| stored.next.is_none())
     }
 
     async fn read_page(

@@ -10,18 +10,35 @@ async fn a_recent_slug_is_found_without_a_listing() {
     let id = room.listings.find_group("aws-x").await.unwrap().unwrap().id;
     let row = room.listings.find_stream(id, "odd-one").await.unwrap().unwrap();
     assert_eq!(row.stream.name, "Odd/One");
-    assert_eq!(room.calls().1, 2, "the exact lookup, and the newest page");
-    for name in ["typo", "tpyo", "HEAD"] {
+    assert_eq!(room.calls().1, 1, "the newest page");
+    for name in ["typo", "a-typo", "HEAD", ".git"] {
         assert!(room.listings.find_stream(id, name).await.unwrap().is_none());
     }
     room.settle().await;
-    assert_eq!(room.calls().1, 5, "the newest page not again, and no walk");
+    assert_eq!(room.calls().1, 4, "the newest page not again, and no walk");
     assert_eq!(room.streams(id).await.unwrap().len(), 121);
     room.past_ttl().await;
     room.source.put_stream("/aws/x", "New/One", NOW.0);
     let before = room.calls().1;
     assert!(room.listings.find_stream(id, "new-one").await.unwrap().is_some());
     assert!(room.calls().1 <= before + 3, "the exact lookup, and the newest pages");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nobody_has_costs_one_call() {
+    let room = Room::new();
+    fill(&room.source, "/small", 20);
+    fill(&room.source, "/large", 120);
+    let (small, large) = (room.group("/small").await, room.group("/large").await);
+    for (group, name) in [(large, "HEAD"), (large, "typo"), (small, "a-typo"), (small, "typo")] {
+        let before = room.calls().1;
+        assert!(room.listings.find_stream(group, name).await.unwrap().is_none());
+        room.settle().await;
+        assert_eq!(room.calls().1, before + 1, "{name}");
+    }
+    let before = room.calls().1;
+    assert!(room.listings.find_stream(large, "a-typo").await.unwrap().is_none());
+    assert_eq!(room.calls().1, before + 2, "once in a time to live: the newest page of many, and the exact lookup");
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,13 +50,13 @@ async fn concurrent_lookups_in_a_group_never_listed_share_its_newest_page() {
     let mut lookups = tokio::task::JoinSet::new();
     for i in 0..20 {
         let listings = Arc::clone(&room.listings);
-        lookups.spawn(async move { listings.find_stream(id, &format!("typo{i}")).await.unwrap() });
+        lookups.spawn(async move { listings.find_stream(id, &format!("ty-po{i}")).await.unwrap() });
     }
     assert!(lookups.join_all().await.iter().all(Option::is_none));
     assert_eq!(room.calls().1, 21);
     room.source.fail_always(Some(SourceErrorKind::Denied));
     room.past_ttl().await;
-    assert!(room.listings.find_stream(id, "another").await.is_err(), "trouble is no no");
+    assert!(room.listings.find_stream(id, "an-other").await.is_err(), "trouble is no no");
 }
 
 #[tokio::test(start_paused = true)]
