@@ -19,7 +19,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 /// Pages that all reads together hold ahead of their heads; a page is a megabyte of messages at most.
@@ -28,6 +29,8 @@ pub(crate) const AHEAD_PAGES: usize = 72;
 const COMMIT: usize = 4;
 /// Most readers by each call.
 const MOST_READERS: usize = 12;
+/// How long a head waits for a request that was made while it was read ahead: that one gives way to everybody.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to be read.
 pub(crate) struct Long<'a> {
@@ -78,6 +81,7 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
         room: home.ahead.clone(),
     };
     let mut flights = FuturesUnordered::new();
+    let (heads, head) = watch::channel(Some(0));
     let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
     let mut events = 0;
     loop {
@@ -100,12 +104,16 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
             return Ok(Drained::LeftEarly);
         }
         for (id, mut cursor, weight) in reading.launch(flights.len()) {
-            let stream = long.stream;
+            let (stream, head) = (long.stream, head.clone());
             flights.push(async move {
-                let page = cursor.next(stream, weight, None).await;
+                let page = match weight {
+                    Weight::Background => ask_ahead(&mut cursor, stream, id, head).await,
+                    _ => cursor.next(stream, weight, None).await,
+                };
                 (id, cursor, page)
             });
         }
+        heads.send_replace(reading.windows.head());
         tokio::select! {
             biased;
             committed = async { done(pending.as_mut()).await }, if pending.is_some() => {
@@ -120,6 +128,30 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
             }
         }
     }
+}
+
+/// The next page of what is read ahead. Once its window is the head, somebody waits for it: then the request is made anew if it fails
+/// or isn't answered soon, and gives way no more.
+pub(super) async fn ask_ahead(
+    cursor: &mut Cursor,
+    stream: &Arc<Stream>,
+    id: Id,
+    mut head: watch::Receiver<Option<Id>>,
+) -> Result<Taken, Fault> {
+    let is_awaited = head.clone();
+    let patience = async {
+        // The sender lives as long as the read.
+        drop(head.wait_for(|head| *head == Some(id)).await);
+        tokio::time::sleep(HEAD_PATIENCE).await;
+    };
+    tokio::select! {
+        page = cursor.next(stream, Weight::Background, None) => match page {
+            Err(fault) if is_passing(&fault) && *is_awaited.borrow() == Some(id) => {}
+            page => return page,
+        },
+        () = patience => {}
+    }
+    cursor.next(stream, Weight::Waiting, None).await
 }
 
 /// Waits for a commit under way.

@@ -508,3 +508,28 @@ async fn an_open_that_another_read_serves_before_its_check_begins_hears_of_it() 
     tokio::time::timeout(Duration::from_secs(5), open).await.expect("nobody told it").unwrap();
     room.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_ahead_is_asked_for_anew_once_a_reader_waits_for_it() {
+    use crate::fetch::pages::{Cursor, Via};
+    use crate::fetch::side_by_side::ask_ahead;
+    let (_dir, room) = fresh_room();
+    (0..10).for_each(|i| room.fake.put("s", 1_000 + i, "x"));
+    let stream = room.listed("s");
+    lock(&room.fake.0).latency = Duration::from_secs(3600);
+    let (heads, head) = watch::channel(Some(6));
+    let mut cursor = Cursor::new(Via::Get, None, Timestamp(2_000));
+    let asked = tokio::spawn({
+        let stream = stream.clone();
+        async move { ask_ahead(&mut cursor, &stream, 7, head).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    lock(&room.fake.0).latency = Duration::from_millis(40);
+    heads.send_replace(Some(7));
+    assert_eq!(asked.await.unwrap().unwrap().events.len(), 10);
+    assert_eq!(room.fake.calls(), 2);
+    // Nobody waits for this one: its failure is for the next head to meet.
+    lock(&room.fake.0).failing = Some(SourceErrorKind::Throttled);
+    let mut cursor = Cursor::new(Via::Get, None, Timestamp(2_000));
+    assert!(ask_ahead(&mut cursor, &stream, 8, heads.subscribe()).await.is_err());
+}
