@@ -236,14 +236,15 @@ impl Memory {
     }
 
     /// What an open at `called` must bring of a living generation: what reads showed for sure when the newest check may have begun that
-    /// serves it, and what came late some time before. What is stamped ahead may be more than it looks at.
+    /// serves it, and what came late some time before. What an answer lacked comes late: as soon as no answer lacks it. What is stamped
+    /// ahead may be more than it looks at.
     pub(crate) fn owed(&self, group: &str, name: &str, created: Timestamp, called: Timestamp) -> Tally {
         let began = called - POLL;
         let sure = |event: &&Accepted| {
-            let late = event.visible_from > Timestamp(event.key.0) + PROMPT;
-            event.visible_from <= if late { began - LATE } else { began }
-                && event.key.0 <= began.0
-                && (self.weather.miss == 0 || Timestamp(event.key.1) + YOUNG <= began)
+            let was_lacking = event.misses < MISSES;
+            let shown_from = if was_lacking { Timestamp(event.key.1) + YOUNG } else { event.visible_from };
+            let late = shown_from.max(event.visible_from) > Timestamp(event.key.0) + PROMPT;
+            shown_from.max(event.visible_from) <= if late { began - LATE } else { began } && event.key.0 <= began.0
         };
         let of =
             |living: &(&str, &str, &Generation)| (living.0, living.1) == (group, name) && living.2.created == created;
