@@ -146,7 +146,6 @@ fn every_tail_shows_every_event_once_and_soon() {
     let (half, worst) = (percentile(&mut delays, 0.5), percentile(&mut delays, 1.0));
     let late = percentile(&mut delays, 0.99);
     eprintln!("put to readable: median {half:?}, 99th percentile {late:?}, worst {worst:?}");
-    eprintln!("put to readable: median {half:?}, 99th percentile {late:?}, worst {worst:?}");
     // The small size runs beside other tests, and must only show that polls go on.
     let bound = if full_size() { Duration::from_millis(1_300) } else { Duration::from_secs(5) };
     assert!(late < bound, "99th percentile {late:?}, median {half:?}, worst {worst:?}");
