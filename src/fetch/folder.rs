@@ -20,7 +20,7 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The part of a run that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// No run.
     Idle,
     /// The first walk: rows are shown as they come, and only its end is the end.
@@ -33,7 +33,7 @@ pub(super) enum Phase {
 
 /// How a listing stands.
 #[derive(Clone, Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// What is under way.
     pub(super) phase: Phase,
     /// When the present or last run began.

@@ -116,6 +116,11 @@ impl Listings {
         }
     }
 
+    /// How the listing of a group stands.
+    pub(crate) fn progress_of(&self, group: GroupId) -> Option<watch::Receiver<Progress>> {
+        self.folder(group).ok().map(|(_, folder)| folder.subscribe())
+    }
+
     /// Up to `max` groups after `seq`; waits for more while the listing is under way; empty means the end.
     pub(crate) async fn groups_after(self: &Arc<Self>, seq: u64, max: usize) -> Result<Vec<GroupRow>, Error> {
         if seq == 0 {

@@ -11,6 +11,7 @@ mod find;
 mod flight;
 mod folder;
 mod follow;
+mod foresee;
 mod lane;
 mod lesson;
 mod listing;
@@ -215,6 +216,14 @@ impl Fetch {
     /// A folder is being opened (`None`: the root): brings its listing up to date in the background if its time to live is over.
     pub fn touch_listing(&self, group: Option<GroupId>) {
         self.listings.touch_listing(group);
+    }
+
+    /// A program that searches what it lists opens the group's folder: it will want what was never fetched.
+    pub fn searched(&self, group: GroupId) {
+        // What is wrong with the group is told to whoever lists it.
+        if let (Ok(group), Some(listing)) = (self.streams.group(group), self.listings.progress_of(group)) {
+            sweep::searched(&self.streams, &group, listing);
+        }
     }
 
     /// Up to `max` groups after `seq`; waits for more while the listing is under way; empty means the end.

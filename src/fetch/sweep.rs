@@ -6,6 +6,8 @@
 //!
 //! `grep -r`, `rg` and `cat *` start it by opening several files that were never fetched; it ends soon after they stop. What somebody
 //! opens meanwhile is downloaded for him at once, beside the sweep, which then leaves that stream alone: a reader never waits for it.
+//! A program that searches what it lists need not open three: one is enough, and while the group's first listing is under way, some
+//! pages are read ahead already (see `foresee`).
 //! Where a few large streams make up most of a group, the small ones are swept by their names, a hundred a call, and the large ones
 //! left to downloads.
 
@@ -13,6 +15,8 @@ use super::check::is_over;
 use super::commit::{Batch, Seal, commit};
 use super::drain::spawn_commits;
 use super::fault::Fault;
+use super::folder::{Phase, Progress};
+use super::foresee::{Foreseen, foresee};
 use super::merge::Pass;
 use super::select::shows_stream;
 use super::service::Weight;
@@ -24,6 +28,7 @@ use crate::store::StoreError;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -31,6 +36,8 @@ use tokio::time::Instant;
 const OPENS: usize = if cfg!(test) { 2 } else { 3 };
 /// … within this time are somebody's walk through it.
 const WITHIN: Duration = Duration::from_secs(5);
+/// For so long one is enough after a program that searches what it lists has opened the folder.
+const SEARCHED: Duration = Duration::from_secs(10);
 /// A sweep goes on for that long after the last open.
 const LINGER: Duration = Duration::from_secs(3);
 /// How long after a sweep the next one may begin …
@@ -48,7 +55,7 @@ const NAMES: usize = 100;
 /// A stream with more bytes of messages is large.
 const LARGE: u64 = 256 << 10;
 /// Pages after which is looked at where the bytes are.
-const JUDGED: usize = 4;
+pub(super) const JUDGED: usize = 4;
 /// Pages of the whole group that are read at most, beside those that reading by names would cost.
 const WHOLE: usize = 8;
 /// Pages of one call by names, before the largest of them are left out.
@@ -70,6 +77,8 @@ struct State {
     cold: VecDeque<(StreamId, Instant)>,
     last: Option<Instant>,
     opens: usize,
+    /// When a program that searches what it lists last opened the folder.
+    searched: Option<Instant>,
     running: bool,
     /// It is far enough ahead for now.
     rests: bool,
@@ -84,8 +93,22 @@ impl State {
         if self.cold.len() > OPENS {
             self.cold.pop_front();
         }
-        let begins =
-            self.cold.len() >= OPENS && !self.running && self.not_before.is_none_or(|not_before| now >= not_before);
+        let is_searched = self.searched.is_some_and(|at| now.duration_since(at) < SEARCHED);
+        (is_searched || self.cold.len() >= OPENS) && self.begins(now)
+    }
+
+    /// A program that searches what it lists opens the folder; tells whether a sweep should begin.
+    fn searched(&mut self, is_listed: bool, now: Instant) -> bool {
+        self.searched = Some(now);
+        let begins = !is_listed && self.begins(now);
+        if begins {
+            self.last = Some(now);
+        }
+        begins
+    }
+
+    fn begins(&mut self, now: Instant) -> bool {
+        let begins = !self.running && self.not_before.is_none_or(|not_before| now >= not_before);
         self.running |= begins;
         if begins {
             self.opens = 0;
@@ -115,13 +138,29 @@ pub(crate) fn opened_cold(stream: &Stream) {
         return;
     }
     if lock(&stream.group.sweeping.state).opened_cold(stream.id, Instant::now()) {
-        shared.tasks.spawn(run(stream.home.clone(), stream.group.clone()));
+        shared.tasks.spawn(run(stream.home.clone(), stream.group.clone(), None));
     }
 }
 
-async fn run(home: Arc<Streams>, group: Arc<Group>) {
+/// A program that searches what it lists opens the folder, whose listing stands so.
+pub(crate) fn searched(home: &Arc<Streams>, group: &Arc<Group>, listing: watch::Receiver<Progress>) {
+    if group.class != LogClass::Standard || home.shared.stopping.is_cancelled() {
+        return;
+    }
+    let is_listed = is_listed(&listing.borrow());
+    if lock(&group.sweeping.state).searched(is_listed, Instant::now()) {
+        home.shared.tasks.spawn(run(home.clone(), group.clone(), Some(listing)));
+    }
+}
+
+/// The catalogue has the group's streams, or won't get them now.
+pub(super) fn is_listed(listing: &Progress) -> bool {
+    listing.phase != Phase::First
+}
+
+async fn run(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) {
     // In a task of its own: a defect there must not leave `running` set for ever.
-    let task = home.shared.tasks.spawn(sweep(home.clone(), group.clone()));
+    let task = home.shared.tasks.spawn(sweep(home.clone(), group.clone(), listing));
     let pause = match task.await.unwrap_or(Err(Fault::Died)) {
         Ok(()) | Err(Fault::Stopping) => PAUSE,
         Err(fault) => {
@@ -159,6 +198,8 @@ struct Sweep {
     members: BTreeMap<String, Member>,
     began: Timestamp,
     began_at: Instant,
+    /// The first pages of the whole group.
+    foreseen: Foreseen,
 }
 
 /// How a read ended.
@@ -170,14 +211,18 @@ enum End {
     Large(Option<Timestamp>),
 }
 
-async fn sweep(home: Arc<Streams>, group: Arc<Group>) -> Result<(), Fault> {
+async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) -> Result<(), Fault> {
     let (began, began_at) = (home.shared.clock.now(), Instant::now());
+    let foreseen = match listing {
+        Some(listing) => foresee(&home, &group, began, listing).await?,
+        None => Foreseen::default(),
+    };
     let members = load(&home, &group, began).await?;
     if members.values().filter(|member| member.bytes <= LARGE).count() < LEAST {
         return Ok(());
     }
     let by_names = 3 * members.len().div_ceil(NAMES);
-    let mut sweep = Sweep { home, group, members, began, began_at };
+    let mut sweep = Sweep { home, group, members, began, began_at, foreseen };
     if sweep.members.values().any(|member| member.bytes > LARGE) {
         return sweep.by_names(None).await;
     }
@@ -205,7 +250,8 @@ async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTre
         Ok::<_, StoreError>(found)
     });
     let rows = rows.await.map_err(|_| Fault::Died)??;
-    let shown = rows.into_iter().filter(|row| shows_stream(&selection, &row.stream, now));
+    // What a stream got before it was listed, and that was after this read began, may lie behind it.
+    let shown = rows.into_iter().filter(|row| row.stream.created <= now && shows_stream(&selection, &row.stream, now));
     let member = |row: crate::store::row::StreamRow| {
         let told = row.stream.first_event.or(row.stream.last_event).is_some();
         let pass = Pass::default();
@@ -228,15 +274,15 @@ impl Sweep {
         let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
         let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
         loop {
-            let request = FilterEvents {
-                group: self.group.name.clone(),
-                streams: names.to_vec(),
-                start: from,
-                end: Some(self.began + AHEAD),
-                token: token.take(),
-                limit: None,
+            let foreseen = if names.is_empty() { self.foreseen.next() } else { None };
+            let page = match foreseen {
+                Some(page) => Ok(page),
+                None => {
+                    self.home
+                        .filter(Weight::Background, request(&self.group, names, from, self.began, token.take()))
+                        .await
+                }
             };
-            let page = self.home.filter(Weight::Background, request).await;
             if let Some(commit) = pending.take() {
                 commit.await.unwrap_or(Err(Fault::Died))?;
             }
@@ -266,10 +312,7 @@ impl Sweep {
 
     /// Most of what was read belongs to large streams.
     fn is_lopsided(&self) -> bool {
-        let (all, large) = self.members.values().fold((0, 0), |(all, large), member| {
-            (all + member.bytes, large + if member.bytes > LARGE { member.bytes } else { 0 })
-        });
-        large * 2 > all
+        is_lopsided(self.members.values().map(|member| member.bytes))
     }
 
     /// What each stream gets of a page.
@@ -384,6 +427,25 @@ impl Sweep {
     }
 }
 
+/// Most of so many bytes, by stream, belong to large ones.
+pub(super) fn is_lopsided(sizes: impl Iterator<Item = u64>) -> bool {
+    let (all, large) =
+        sizes.fold((0, 0), |(all, large), bytes| (all + bytes, large + if bytes > LARGE { bytes } else { 0 }));
+    large * 2 > all
+}
+
+/// A page of `names` (all, if empty) from `from` on, for a read that began at `began`.
+pub(super) fn request(
+    group: &Group,
+    names: &[String],
+    from: Option<Timestamp>,
+    began: Timestamp,
+    token: Option<String>,
+) -> FilterEvents {
+    let (group, streams) = (group.name.clone(), names.to_vec());
+    FilterEvents { group, streams, start: from, end: Some(began + AHEAD), token, limit: None }
+}
+
 /// Somebody else reads the stream, or has read it to the end.
 fn is_read(stream: &Stream) -> bool {
     stream.progress.borrow().complete || lock(&stream.downloads).is_running()
@@ -406,5 +468,18 @@ mod tests {
         state.not_before = Some(start + second * 20);
         assert!(!state.opened_cold(StreamId(4), start + second * 2));
         assert!(!state.opened_cold(StreamId(5), start + second * 30), "the others were long ago");
+    }
+
+    #[test]
+    fn a_search_begins_one_at_its_first_open_or_before_the_folder_is_listed() {
+        let start = Instant::now();
+        let mut state = State::default();
+        assert!(!state.searched(true, start), "it may have all that it needs");
+        assert!(state.opened_cold(StreamId(1), start));
+        let mut state = State::default();
+        assert!(state.searched(false, start));
+        assert!(!state.searched(false, start) && !state.opened_cold(StreamId(1), start), "one at a time");
+        state.running = false;
+        assert!(!state.opened_cold(StreamId(1), start + SEARCHED));
     }
 }

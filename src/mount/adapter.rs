@@ -273,8 +273,8 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count(Kind::Opendir);
-        let tree = self.tree.clone();
-        let work = async move { tree.open_dir(Ino(ino.0)).await };
+        let (tree, caller) = (self.tree.clone(), Self::caller(request));
+        let work = async move { tree.open_dir(Ino(ino.0), &caller).await };
         self.answerer.answer(Self::asked("opendir", request, ino), work, move |result| match result {
             Ok(opened) => {
                 let mut flags = FopenFlags::empty();

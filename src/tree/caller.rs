@@ -1,6 +1,6 @@
 //! Who asks. Looking a process up costs several reads under /proc, so it is done only where the answer depends on it.
 
-use super::reader::{Behaviour, Process, behaviour};
+use super::reader::{Behaviour, Process, behaviour, searches};
 use super::tail_args::{CommandLine, TailRequest, tail_request};
 use std::sync::OnceLock;
 
@@ -36,6 +36,11 @@ impl<'a> Caller<'a> {
 
     pub(crate) fn behaviour(&self) -> Behaviour {
         behaviour(self.process())
+    }
+
+    /// Whether it reads what is in the folders that it lists.
+    pub(crate) fn searches(&self) -> bool {
+        searches(self.process())
     }
 
     /// What its command line asks for, if it is a tail that wants the end of a file.

@@ -1,6 +1,7 @@
 //! Folders: cookies are the rows' sequence numbers, so a listing holds nothing and may go on for ever.
 
 use super::attr::{Attributes, DirEntry, LONG};
+use super::caller::Caller;
 use super::handles::Handle;
 use super::inode::{Alias, Ino, Node, Show, lock};
 use super::{Names, Tree, control};
@@ -58,7 +59,7 @@ const DOTS: u64 = 2;
 impl Tree {
     /// Opens a folder, which brings its listing up to date in the background. Where the kernel has its names, waits as the end of a
     /// listing does: only then is it known whether they are still all.
-    pub async fn open_dir(self: &Arc<Self>, ino: Ino) -> Result<OpenedDir, Error> {
+    pub async fn open_dir(self: &Arc<Self>, ino: Ino, caller: &Caller<'_>) -> Result<OpenedDir, Error> {
         let node = self.node(ino)?;
         let group = match node {
             Node::Root | Node::Control => None,
@@ -69,6 +70,11 @@ impl Tree {
         };
         if node != Node::Control {
             self.fetch.touch_listing(group);
+        }
+        if let Some(group) = group
+            && caller.searches()
+        {
+            self.fetch.searched(group);
         }
         let keeps = node != Node::Control;
         let kept = keeps && self.copy_is_right(ino, group).await;

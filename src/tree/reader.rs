@@ -118,6 +118,8 @@ const LOOKS_AGAIN: &[&str] = &[
     "vim.gtk3",
     "nvim",
 ];
+/// Programs that, where they list a folder, read what is in it.
+const SEARCHES: &[&str] = &["grep", "rg", "ag", "ug", "ugrep", "ack"];
 const MULTI_CALL: &[&str] = &["busybox", "coreutils", "toybox"];
 
 /// How `process` behaves.
@@ -144,6 +146,12 @@ pub(crate) fn behaviour(process: &Process) -> Behaviour {
     }
     // A wrong guess among these only shows a marker for a size.
     if name.is_empty() || MULTI_CALL.contains(&name) { shown(&process.comm) } else { shown(name) }
+}
+
+/// Whether `process` reads what is in the folders that it lists. A wrong guess costs some pages that nobody asked for.
+pub(crate) fn searches(process: &Process) -> bool {
+    let name = process.executable.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    name.is_some_and(|name| SEARCHES.contains(&if MULTI_CALL.contains(&name) { &*process.comm } else { name }))
 }
 
 fn is_system(executable: Option<&Path>) -> bool {

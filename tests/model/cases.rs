@@ -24,7 +24,7 @@ fn late_events_behind_an_unfinished_download() {
         put(0, &[-500], Hidden::Nothing),
         put(0, &[-60_000], Hidden::All(60)),
         Op::Put { slot: 0, batch: vec![long], hidden: Hidden::Nothing },
-        Op::List,
+        Op::List { searches: false },
         Op::Leave { slot: 0, commits: 1 },
         Op::Wait { ms: 130_000 },
         Op::Open { slot: 0 },
@@ -81,12 +81,12 @@ fn a_check_for_another_stream_serves_an_open_only_if_it_looked_as_far_back() {
 fn an_open_ends_when_its_stream_is_replaced_meanwhile() {
     let ops = vec![
         put(0, &[-500; 5], Hidden::Nothing),
-        Op::List,
+        Op::List { searches: false },
         Op::Wait { ms: 11_000 },
         Op::Begin { slot: 0 },
         Op::Remake { slot: 0 },
         put(0, &[-500; 5], Hidden::Nothing),
-        Op::List,
+        Op::List { searches: false },
         Op::OpenAll,
     ];
     holds(Weather { latency: 300, ..calm() }, ops);
@@ -101,7 +101,7 @@ fn a_full_disk_takes_no_copy_away() {
     };
     let ops = vec![
         put(0, &[-500, 0], Hidden::Nothing),
-        Op::List,
+        Op::List { searches: false },
         Op::Open { slot: 0 },
         Op::Fill { full: true },
         long_put(1, &[30_000, 30_000]),

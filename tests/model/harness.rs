@@ -262,8 +262,8 @@ impl World {
                 }
             }
             Op::Unwatch => self.house_mut().follows.clear(),
-            Op::List => {
-                let listed = self.list().await?;
+            Op::List { searches } => {
+                let listed = self.list(*searches).await?;
                 self.tolerate(listed)?;
             }
             Op::Lookup { slot, form } => self.look_up(*slot, *form).await?,
@@ -398,8 +398,8 @@ impl World {
         }
     }
 
-    /// Lists everything, as `ls` of each folder does.
-    async fn list(&self) -> Verdict<Result<(), Error>> {
+    /// Lists everything, as `ls` of each folder does, or as `grep -r`.
+    async fn list(&self, searches: bool) -> Verdict<Result<(), Error>> {
         let fetch = &self.house().fetch;
         fetch.touch_listing(None);
         let groups = match in_time("a listing", fetch.groups_after(0, 100)).await? {
@@ -407,6 +407,10 @@ impl World {
             Err(error) => return Ok(Err(error)),
         };
         for group in groups {
+            if searches {
+                fetch.touch_listing(Some(group.id));
+                fetch.searched(group.id);
+            }
             let mut after = 0;
             loop {
                 match in_time("a listing", fetch.streams_after(group.id, after, 100)).await? {
@@ -475,7 +479,7 @@ impl World {
         }
         self.step(&Op::Wait { ms: AFTERWARDS.as_millis() as u32 }).await?;
         for _ in 0..2 {
-            let listed = self.list().await?;
+            let listed = self.list(false).await?;
             self.tolerate(listed)?;
             self.step(&Op::Wait { ms: 20_000 }).await?;
         }

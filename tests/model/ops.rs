@@ -79,8 +79,8 @@ pub(crate) enum Op {
     Watch { slot: usize },
     /// Nothing is followed any more.
     Unwatch,
-    /// Groups and streams are listed.
-    List,
+    /// Groups and streams are listed, by a program that searches what it lists or by another.
+    List { searches: bool },
     /// A name is looked up.
     Lookup { slot: usize, form: Form },
     /// So many ms go by.
@@ -193,7 +193,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (slot(), any::<u8>(), any::<u16>()).prop_map(|(slot, part, size)| Op::Read { slot, part, size }),
         3 => slot().prop_map(|slot| Op::Watch { slot }),
         1 => Just(Op::Unwatch),
-        2 => Just(Op::List),
+        2 => any::<bool>().prop_map(|searches| Op::List { searches }),
         2 => (slot(), form).prop_map(|(slot, form)| Op::Lookup { slot, form }),
         8 => wait.prop_map(|ms| Op::Wait { ms }),
         1 => any::<bool>().prop_map(|full| Op::Fill { full }),

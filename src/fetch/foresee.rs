@@ -1,0 +1,67 @@
+//! The first pages of a sweep, read while the group's first listing is under way: a search reads the whole folder before it opens a
+//! file, and a listing takes a call for each fifty streams. The pages wait in memory, few enough, for the catalogue to know their
+//! streams.
+
+use super::check::is_over;
+use super::fault::Fault;
+use super::folder::Progress;
+use super::service::Weight;
+use super::stream::{Group, Streams};
+use super::sweep::{JUDGED, is_listed, is_lopsided, request};
+use crate::model::Timestamp;
+use crate::source::FilterPage;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+/// Pages that are read before the listing's end, at most: a page is a megabyte of messages at most.
+const MOST_PAGES: usize = 12;
+
+/// Pages of a whole group from its head, in order.
+#[derive(Default)]
+pub(super) struct Foreseen {
+    pages: VecDeque<(FilterPage, OwnedSemaphorePermit)>,
+}
+
+impl Foreseen {
+    /// The next page.
+    pub(super) fn next(&mut self) -> Option<FilterPage> {
+        self.pages.pop_front().map(|(page, _)| page)
+    }
+}
+
+/// Reads ahead until the listing has ended, or there is nothing more that is worth it; then waits for the listing.
+pub(super) async fn foresee(
+    home: &Arc<Streams>,
+    group: &Group,
+    began: Timestamp,
+    mut listing: watch::Receiver<Progress>,
+) -> Result<Foreseen, Fault> {
+    let mut pages = VecDeque::new();
+    let mut sizes: HashMap<String, u64> = HashMap::new();
+    let (mut token, mut pages_ahead) = (None, 0);
+    while pages.len() < MOST_PAGES && !is_listed(&listing.borrow()) {
+        // Long reads hold pages, too: there is room for so many in all.
+        let Ok(room) = home.ahead.clone().try_acquire_owned() else { break };
+        let page = home.filter(Weight::Background, request(group, &[], None, began, token.take())).await?;
+        for (name, event) in &page.events {
+            let bytes = event.message.len() as u64;
+            match sizes.get_mut(name) {
+                Some(size) => *size += bytes,
+                None => drop(sizes.insert(name.clone(), bytes)),
+            }
+        }
+        token = page.next.clone();
+        let is_over = token.is_none() || is_over(&page.events, began, &mut pages_ahead);
+        pages.push_back((page, room));
+        if is_over || (pages.len() >= JUDGED && is_lopsided(sizes.values().copied())) {
+            break;
+        }
+    }
+    tokio::select! {
+        () = home.shared.stopping.cancelled() => return Err(Fault::Stopping),
+        // The sender lives as long as the listings.
+        listed = listing.wait_for(is_listed) => drop(listed),
+    }
+    Ok(Foreseen { pages })
+}
