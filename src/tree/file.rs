@@ -5,19 +5,20 @@
 //! page cache has been told (a size raised by attributes alone shows NUL bytes to a reader that holds the old last page).
 //! *Told* is what [`Inodes`] remembers of the last announcement when nobody has the file open.
 
-use super::inode::{Ino, Inodes};
-use super::kernel::{Kernel, Notice, Pages};
+use super::inode::{Ino, Inodes, lock};
+use super::kernel::{Kernel, Pages};
 use super::lent::{LEAST, Mode, Open};
+use super::pump::Pump;
 use crate::error::{Error, ErrorKind};
-use crate::fetch::{Progress, Stream};
+use crate::fetch::Stream;
 use crate::model::printable;
 use crate::store::{Reader, StoreError, StoreErrorKind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 /// Size of a stream that nobody has measured: not 0, which tar, busybox cp and sendfile take for an empty file.
 pub(crate) const MARKER: u64 = 1;
@@ -54,11 +55,13 @@ pub struct File {
     inodes: Arc<Inodes>,
     suffixes: AtomicU32,
     mode: Arc<Mode>,
-    _pump: DropGuard,
+    /// Until it is started.
+    pump: Mutex<Option<Pump>>,
+    _pumps: DropGuard,
 }
 
 impl File {
-    /// The file of `ino`; from now on its growth is told to the kernel.
+    /// The file of `ino`; once its pump is started, its growth since now is told to the kernel.
     pub(crate) fn open(
         ino: Ino,
         label: String,
@@ -77,9 +80,8 @@ impl File {
         // A commit is in the catalogue, and so in attributes, a moment before the stream's own progress tells of it.
         let is_complete = || complete || stream.row().is_ok_and(|row| row.extent.complete);
         debug_assert!(told.is_none() || is_complete(), "a size was told before it was known");
-        let ended = CancellationToken::new();
-        let (lengths, progress) = (reader.subscribe(), stream.progress());
-        let file = Arc::new(File {
+        let (pump, _pumps) = Pump::new(kernel, reader.subscribe(), stream.progress(), runtime.clone());
+        Arc::new(File {
             ino,
             label,
             stream,
@@ -88,10 +90,17 @@ impl File {
             inodes,
             suffixes: AtomicU32::new(0),
             mode: Arc::default(),
-            _pump: ended.clone().drop_guard(),
-        });
-        runtime.spawn(pump(Arc::downgrade(&file), kernel, lengths, progress, ended));
-        file
+            pump: Mutex::new(Some(pump)),
+            _pumps,
+        })
+    }
+
+    /// From now on the kernel is told of each change, those since the opening first.
+    pub(crate) fn start_pump(self: &Arc<Self>) {
+        let pump = lock(&self.pump).take();
+        if let Some(pump) = pump {
+            pump.start(Arc::downgrade(self));
+        }
     }
 
     /// Its inode.
@@ -139,15 +148,20 @@ impl File {
     }
 
     /// Waits until everything that the service showed at the call is committed and the kernel knows the size.
-    pub(crate) async fn make_ready(&self) -> Result<(), Error> {
+    pub(crate) async fn make_ready(self: &Arc<Self>) -> Result<(), Error> {
         if self.is_ready() {
             return Ok(());
         }
         self.with_patience(self.stream.bring_up_to_date()).await?;
         let length = self.reader.len();
+        let is_told = move |s: &State| s.settled && s.announced >= length;
+        if is_told(&self.state.borrow()) {
+            return Ok(());
+        }
+        self.start_pump();
         let mut state = self.state.subscribe();
         let told = self.with_patience(async {
-            let _ = state.wait_for(|s| s.settled && s.announced >= length).await;
+            let _ = state.wait_for(is_told).await;
             Ok(())
         });
         told.await
@@ -323,7 +337,8 @@ impl File {
         }
     }
 
-    fn is_due(&self) -> bool {
+    /// Whether the kernel must be told of something.
+    pub(crate) fn is_due(&self) -> bool {
         let state = *self.state.borrow();
         if state.known { self.reader.len() > state.announced } else { self.stream.progress().borrow().complete }
     }
@@ -334,32 +349,5 @@ impl File {
 
     fn damaged(&self, error: &StoreError) -> Error {
         crate::fetch::store_error(&self.label, error)
-    }
-}
-
-/// Has the kernel told of each change, one notice at a time.
-async fn pump(
-    file: std::sync::Weak<File>,
-    kernel: Arc<dyn Kernel>,
-    mut lengths: watch::Receiver<u64>,
-    mut progress: watch::Receiver<Progress>,
-    ended: CancellationToken,
-) {
-    loop {
-        lengths.mark_unchanged();
-        progress.mark_unchanged();
-        let Some(file) = file.upgrade() else { return };
-        if file.is_due() {
-            let (done, over) = oneshot::channel();
-            kernel.notice(Notice::Content { file, done });
-            let _ = over.await;
-            continue;
-        }
-        drop(file);
-        tokio::select! {
-            () = ended.cancelled() => return,
-            r = lengths.changed() => if r.is_err() { return },
-            r = progress.changed() => if r.is_err() { return },
-        }
     }
 }

@@ -16,6 +16,7 @@ mod lookup;
 mod news;
 mod open;
 mod processes;
+mod pump;
 mod reader;
 mod stat;
 mod tail_args;
@@ -42,6 +43,7 @@ use crate::store::row::StreamRow;
 use handles::{Handle, Handles};
 use inode::{Inodes, Node, Place, Show, lock};
 use processes::Processes;
+use pump::Nursery;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -87,6 +89,7 @@ pub struct Tree {
     kernel: OnceLock<Arc<dyn Kernel>>,
     inodes: Arc<Inodes>,
     files: Mutex<HashMap<Ino, Weak<File>>>,
+    nursery: Arc<Nursery>,
     handles: Handles,
     processes: Processes,
     /// The thread that makes calls on our own mount; 0 before there is one.
@@ -123,6 +126,7 @@ impl Tree {
             kernel: OnceLock::new(),
             inodes: Arc::default(),
             files: Mutex::default(),
+            nursery: Arc::default(),
             handles: Handles::default(),
             processes: Processes::default(),
             poker: AtomicU32::new(0),
@@ -269,6 +273,12 @@ impl Tree {
         }
         let file = File::open(ino, label, stream, reader, self.inodes.clone(), kernel, &self.runtime);
         files.insert(ino, Arc::downgrade(&file));
+        drop(files);
+        if file.announced().1 && !file.is_due() {
+            self.nursery.add(&file, &self.runtime);
+        } else {
+            file.start_pump();
+        }
         Ok(file)
     }
 }
