@@ -219,7 +219,7 @@ pub(crate) async fn sweep(
         swept.young = young.chain(swept.young).min();
         swept.pages += 1;
         swept.pages_with_events += usize::from(!page.events.is_empty());
-        let is_over = is_over(&page.events, now, &mut pages_ahead);
+        let is_over = is_over(page.events.iter().map(|(_, event)| event), now, &mut pages_ahead);
         keep(home, group, members, page.events, &mut passes, &mut swept.seen).await?;
         match page.next {
             next if is_over || next.is_none() => {
@@ -232,14 +232,18 @@ pub(crate) async fn sweep(
     }
 }
 
-/// Whether a read of several streams that began at `now` has seen all up to then.
+/// Whether a read that began at `now` has seen all up to then.
 ///
 /// Answers are in the order of time: a page that reaches past that moment has shown all up to it. What is stamped ahead gets one page
 /// more, or writers that outrun the reader would be read for ever.
-pub(super) fn is_over(events: &[(String, LogEvent)], now: Timestamp, pages_ahead: &mut u32) -> bool {
-    let reaches_now = events.last().is_some_and(|(_, event)| event.timestamp > now);
+pub(super) fn is_over<'a>(
+    events: impl DoubleEndedIterator<Item = &'a LogEvent> + Clone,
+    now: Timestamp,
+    pages_ahead: &mut u32,
+) -> bool {
+    let reaches_now = events.clone().next_back().is_some_and(|event| event.timestamp > now);
     *pages_ahead += u32::from(reaches_now);
-    reaches_now && (*pages_ahead > 1 || !is_half_full(events.iter().map(|(_, event)| event)))
+    reaches_now && (*pages_ahead > 1 || !is_half_full(events))
 }
 
 /// Commits one page's events of members, in one append; tells of names that are new.

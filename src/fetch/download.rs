@@ -4,7 +4,7 @@
 //! stays, and the next download goes on from its newest event, or from up to where the part was settled when it was read; the size stays
 //! unknown until a download came to the end.
 
-use super::commit::{Seal, commit};
+use super::commit::{Batch, Seal, commit};
 use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
 use super::refresh;
@@ -131,7 +131,6 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     let wanted = || lock(&stream.downloads).waiting > 0;
     let began = Instant::now();
     let now = stream.home.shared.clock.now();
-    let end = now + Duration::from_millis(1);
     let (start, read_to) = match row.extent.newest {
         None => (None, now),
         Some(newest) => {
@@ -147,20 +146,25 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     let mut doubts = DOUBTS.iter();
     loop {
         let newest_told = row.stream.last_event;
-        let long = Long { stream: &stream, start, end, newest_told, read_to: Some(read_to) };
+        let long = Long { stream: &stream, start, now, newest_told, read_to: Some(read_to) };
         match side_by_side::read(long, &wanted).await? {
             Drained::LeftEarly => return Ok(Drained::LeftEarly),
-            Drained::All(0) if row.extent.newest.is_none() && told_of_events(&stream, end)? => {
+            Drained::All(0) if row.extent.newest.is_none() && told_of_events(&stream, now)? => {
                 let Some(delay) = doubts.next() else { break };
                 tokio::time::sleep(*delay).await;
             }
             Drained::All(_) => break,
         }
     }
+    let read = now;
     let Some((began, now)) = join_checks(&stream, began, now, &wanted).await? else {
         return Ok(Drained::LeftEarly);
     };
-    let mut last = ahead(&stream, Weight::Waiting, now + Duration::from_millis(1), now).await?;
+    let mut last = if now == read {
+        Batch::events(stream.clone(), Vec::new(), false)
+    } else {
+        ahead(&stream, Weight::Waiting, now + Duration::from_millis(1), now).await?
+    };
     let events = last.page.len() as u64;
     last.complete = true;
     last.read_to = Some(now);
@@ -215,8 +219,8 @@ async fn join_checks(
     Ok(Some((began, now)))
 }
 
-/// Whether the listing says that there are events before `end`.
-fn told_of_events(stream: &Arc<Stream>, end: Timestamp) -> Result<bool, Fault> {
+/// Whether the listing says that there are events up to `now`.
+fn told_of_events(stream: &Arc<Stream>, now: Timestamp) -> Result<bool, Fault> {
     let told = stream.row()?.stream;
-    Ok(told.first_event.or(told.last_event).is_some_and(|at| at < end))
+    Ok(told.first_event.or(told.last_event).is_some_and(|at| at <= now))
 }

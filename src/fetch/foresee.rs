@@ -52,7 +52,7 @@ pub(super) async fn foresee(
             }
         }
         token = page.next.clone();
-        let is_over = token.is_none() || is_over(&page.events, began, &mut pages_ahead);
+        let is_over = token.is_none() || is_over(page.events.iter().map(|(_, event)| event), began, &mut pages_ahead);
         pages.push_back((page, room));
         if is_over || (pages.len() >= JUDGED && is_lopsided(sizes.values().copied())) {
             break;

@@ -5,6 +5,7 @@
 //! page. What is read ahead gives way to everybody who waits; it is held in memory, so many pages in all; and where FilterLogEvents is
 //! refused, GetLogEvents does it alone.
 
+use super::check::is_over;
 use super::commit::Batch;
 use super::drain::{Drained, spawn_commits};
 use super::fault::Fault;
@@ -12,6 +13,7 @@ use super::pages::{Cursor, Taken, Via};
 use super::service::Weight;
 use super::stream::Stream;
 use super::sweep;
+use super::vouch::AHEAD;
 use super::windows::{Id, Windows};
 use crate::model::Timestamp;
 use crate::source::{Call, SourceErrorKind};
@@ -37,8 +39,8 @@ pub(crate) struct Long<'a> {
     pub(crate) stream: &'a Arc<Stream>,
     /// Inclusive; a whole millisecond. `None` is the stream's head.
     pub(crate) start: Option<Timestamp>,
-    /// Exclusive.
-    pub(crate) end: Timestamp,
+    /// When it begins. It ends with what is stamped up to then, and a page or two of what is stamped ahead.
+    pub(crate) now: Timestamp,
     /// The newest event that the listing tells of.
     pub(crate) newest_told: Option<Timestamp>,
     /// Goes with the first commit.
@@ -50,7 +52,11 @@ type Flight = (Id, Cursor, Result<Taken, Fault>);
 
 struct Reading<'a> {
     stream: &'a Arc<Stream>,
+    now: Timestamp,
+    /// Exclusive.
     end: Timestamp,
+    /// Pages that reached past `now`.
+    pages_ahead: u32,
     windows: Windows,
     /// Readers that wait for their next request.
     idle: BTreeMap<Id, Cursor>,
@@ -68,11 +74,15 @@ struct Reading<'a> {
 /// Reads and commits; stops after a page if `wanted` says so.
 pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Drained, Fault> {
     let home = &long.stream.home;
+    let millisecond = Duration::from_millis(1);
+    let end = long.now + AHEAD + millisecond;
     let mut reading = Reading {
         stream: long.stream,
-        end: long.end,
-        windows: Windows::new(long.start, long.end, long.newest_told),
-        idle: BTreeMap::from([(0, Cursor::new(Via::Get, long.start, long.end))]),
+        now: long.now,
+        end,
+        pages_ahead: 0,
+        windows: Windows::new(long.start, end, long.now + millisecond, long.newest_told),
+        idle: BTreeMap::from([(0, Cursor::new(Via::Get, long.start, end))]),
         stalled: BTreeMap::new(),
         filters: 0,
         may_filter: true,
@@ -217,8 +227,9 @@ impl Reading<'_> {
     /// Takes an answer.
     fn land(&mut self, (id, cursor, page): Flight) -> Result<(), Fault> {
         match page {
-            Ok(page) => {
+            Ok(mut page) => {
                 self.pages += 1;
+                page.ended |= is_over(page.events.iter(), self.now, &mut self.pages_ahead);
                 let (get, filter) = self.readers();
                 self.windows.take(id, page, get + filter);
                 if self.windows.is_read(id) {

@@ -289,7 +289,7 @@ impl Sweep {
             let page = page?;
             pages += usize::from(!page.events.is_empty());
             last = page.events.last().map(|(_, event)| event.timestamp).or(last);
-            let over = is_over(&page.events, self.began, &mut pages_ahead);
+            let over = is_over(page.events.iter().map(|(_, event)| event), self.began, &mut pages_ahead);
             let batches = self.batches(page.events)?;
             pending = Some(spawn_commits(&self.home, batches));
             let end = match page.next {

@@ -32,6 +32,8 @@ pub(super) struct Windows {
     next: Id,
     /// Behind it nothing is expected, as far as is known.
     horizon: Timestamp,
+    /// What is stamped later than this is too little to be read side by side.
+    present: Timestamp,
     /// Bytes of the largest page so far.
     page: f64,
 }
@@ -82,20 +84,25 @@ impl Window {
     }
 
     /// Bytes expected from `from` to its end, at `density`.
-    fn rest(&self, from: Timestamp, density: f64, horizon: Timestamp) -> f64 {
+    fn rest(&self, from: Timestamp, density: f64, horizon: Timestamp, present: Timestamp) -> f64 {
         // What lies behind the horizon is known to exist only where something was found.
-        let to = if from < horizon { self.to.min(horizon) } else { self.to };
+        let to = self.to.min(if from < horizon { horizon } else { present });
         (to.0 - from.0).max(0) as f64 * density
     }
 }
 
 impl Windows {
-    /// From `start` (`None`: the head) to `end`; the newest event known lies at `horizon`.
-    pub(super) fn new(start: Option<Timestamp>, end: Timestamp, horizon: Option<Timestamp>) -> Windows {
+    /// From `start` (`None`: the head) to `end`, at `present`; the newest event known lies at `horizon`.
+    pub(super) fn new(
+        start: Option<Timestamp>,
+        end: Timestamp,
+        present: Timestamp,
+        horizon: Option<Timestamp>,
+    ) -> Windows {
         let mut head = Window::new(0, start, end);
         head.state = State::Read;
-        let horizon = horizon.map_or(end, |at| end.min(Timestamp(at.0.saturating_add(1))));
-        Windows { windows: VecDeque::from([head]), next: 1, horizon, page: 0.0 }
+        let horizon = horizon.map_or(present, |at| end.min(Timestamp(at.0.saturating_add(1))));
+        Windows { windows: VecDeque::from([head]), next: 1, horizon, present, page: 0.0 }
     }
 
     /// The window whose pages come next.
@@ -176,7 +183,7 @@ impl Windows {
         let parts = (2 * side_by_side.max(1)) as f64;
         let window = &mut self.windows[at];
         let (State::Read, Some(newest), Some(density)) = (window.state, window.newest, window.density) else { return };
-        let rest = window.rest(newest, density, self.horizon) / self.page.max(1.0);
+        let rest = window.rest(newest, density, self.horizon, self.present) / self.page.max(1.0);
         if window.taken == 1 {
             // What was expected was known of the window before it.
             let fair = ((rest + 1.0) / parts).clamp(LEAST, MOST);
@@ -201,7 +208,7 @@ impl Windows {
         window.state = State::Read;
         let (id, from) = (window.id, window.from);
         if let (Some(from), Some(density)) = (from, density) {
-            let rest = window.rest(from, density, self.horizon) / self.page.max(1.0);
+            let rest = window.rest(from, density, self.horizon, self.present) / self.page.max(1.0);
             window.meant = (rest / (2 * side_by_side.max(1)) as f64).clamp(LEAST, MOST);
             if rest > window.meant * TOO_LONG
                 && let Some(cut) = cut(from, window.to, window.meant * self.page / density)

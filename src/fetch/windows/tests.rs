@@ -42,7 +42,7 @@ impl Service {
         mut pick: impl FnMut(usize) -> (usize, usize),
     ) -> (Vec<String>, usize) {
         let horizon = self.events.last().map(|event| event.timestamp);
-        let mut windows = Windows::new(None, Timestamp(end), horizon);
+        let mut windows = Windows::new(None, Timestamp(end), Timestamp(end), horizon);
         let mut readers = vec![Reader { id: 0, at: 0 }];
         let (mut out, mut calls) = (Vec::new(), 0);
         while !windows.is_over() {
@@ -114,7 +114,7 @@ fn so_does_one_with_nearly_all_in_a_hundredth_of_the_time() {
 #[test]
 fn what_came_late_in_the_read_is_in_no_window_twice() {
     // A page begins again at the whole millisecond of what was seen last.
-    let mut windows = Windows::new(None, Timestamp(1_000), None);
+    let mut windows = Windows::new(None, Timestamp(1_000), Timestamp(1_000), None);
     let first = vec![event(1, 1), event(2, 2), event(2, 3)];
     windows.take(0, Taken { events: first, ended: false, restarted: false }, 1);
     let again = vec![event(2, 2), event(2, 3), event(2, 4)];
