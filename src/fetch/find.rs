@@ -250,7 +250,9 @@ impl Listings {
                 self.list_group(run, row, Weight::Following);
             }
         } else if seen.phase == Phase::Idle {
-            return Ok(None);
+            // No call if that page was read a moment ago; but a walk may have failed since then.
+            self.newest_page(row).await?;
+            return self.stream_known(group, name);
         }
         let grace = Instant::now() + if hashed { LOOKUP } else { WALK_GRACE };
         let _waiting = folder.wait();
