@@ -229,7 +229,11 @@ async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Rec
     match sweep.read(&[], None, WHOLE + by_names).await? {
         End::Drained => sweep.complete(|_| true).await,
         End::Unwanted => Ok(()),
-        End::Large(from) => sweep.by_names(from).await,
+        End::Large(from) => {
+            // Nobody reads the rest of them.
+            sweep.foreseen = Foreseen::default();
+            sweep.by_names(from).await
+        }
     }
 }
 
