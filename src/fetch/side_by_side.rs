@@ -123,7 +123,8 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
                 (id, cursor, page)
             });
         }
-        heads.send_replace(reading.windows.head());
+        let now_head = reading.windows.head();
+        heads.send_if_modified(|head| std::mem::replace(head, now_head) != now_head);
         tokio::select! {
             biased;
             committed = async { done(pending.as_mut()).await }, if pending.is_some() => {
