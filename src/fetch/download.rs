@@ -2,11 +2,13 @@
 //!
 //! It runs once a stream, for as long as anybody holds an [`Interest`]; the last one gone stops it after the page in flight. The part
 //! stays, and the next download goes on from its newest event, or from up to where the part was settled when it was read; the size stays
-//! unknown until a download came to the end.
+//! unknown until a download came to the end. As long as nobody waits for it, but it is read ahead of who may come, one request at a
+//! time gives way to everybody else's.
 
 use super::commit::{Batch, Seal, commit};
 use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
+use super::pages::Via;
 use super::refresh;
 use super::service::Weight;
 use super::side_by_side::{self, Long};
@@ -28,6 +30,9 @@ const JOIN_TRIES: usize = 3;
 /// Who waits for a download, and whether one runs.
 #[derive(Debug, Default)]
 pub(crate) struct Downloads {
+    /// All who are interested.
+    held: usize,
+    /// Those of them who wait.
     waiting: usize,
     running: bool,
     began: Timestamp,
@@ -45,32 +50,59 @@ impl Downloads {
     }
 }
 
-/// Somebody waits for a download; the last one dropped stops it after the page in flight.
+/// Somebody is interested in a download; the last one dropped stops it after the page in flight.
 pub struct Interest {
     stream: Arc<Stream>,
+    waits: bool,
+}
+
+impl Interest {
+    /// Starts the download by `via` unless it runs or there is nothing to do; tells whether one runs that nobody waited for.
+    fn new(stream: &Arc<Stream>, waits: bool, via: Via) -> (Interest, bool) {
+        let mut downloads = lock(&stream.downloads);
+        let is_first = downloads.waiting == 0;
+        downloads.held += 1;
+        downloads.waiting += usize::from(waits);
+        if waits {
+            stream.awaited.send_if_modified(|awaited| !std::mem::replace(awaited, true));
+        }
+        let begins = !downloads.running && !stream.progress.borrow().complete;
+        if begins {
+            downloads.running = true;
+            downloads.began = stream.home.shared.clock.now();
+            stream.home.shared.tasks.spawn(run(stream.clone(), via));
+        }
+        let is_news = begins || (downloads.running && is_first);
+        (Interest { stream: stream.clone(), waits }, is_news)
+    }
 }
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        lock(&self.stream.downloads).waiting -= 1;
+        let mut downloads = lock(&self.stream.downloads);
+        downloads.held -= 1;
+        downloads.waiting -= usize::from(self.waits);
+        if downloads.waiting == 0 {
+            self.stream.awaited.send_if_modified(|awaited| std::mem::replace(awaited, false));
+        }
     }
 }
 
 /// Starts the download unless it runs or there is nothing to do.
 pub(crate) fn start(stream: &Arc<Stream>) -> Interest {
-    let mut downloads = lock(&stream.downloads);
-    downloads.waiting += 1;
-    let begins = !downloads.running && !stream.progress.borrow().complete;
-    if begins {
-        downloads.running = true;
-        downloads.began = stream.home.shared.clock.now();
-        stream.home.shared.tasks.spawn(run(stream.clone()));
-    }
-    drop(downloads);
-    if begins {
+    let (interest, is_news) = Interest::new(stream, true, Via::Get);
+    if is_news {
         sweep::opened_cold(stream);
     }
-    Interest { stream: stream.clone() }
+    interest
+}
+
+/// Downloads a stream that nobody waits for yet, for as long as the future lives; ends with the download, whatever becomes of it.
+pub(super) async fn ahead_of_readers(stream: &Arc<Stream>, via: Via) {
+    let mut progress = stream.progress();
+    let (_interest, _) = Interest::new(stream, false, via);
+    // The sender lives in the stream.
+    drop(progress.wait_for(|now| now.complete || !lock(&stream.downloads).running).await);
 }
 
 /// Until the stream is complete.
@@ -97,29 +129,37 @@ pub(crate) async fn wait(stream: &Arc<Stream>) -> Result<(), Error> {
     }
 }
 
-async fn run(stream: Arc<Stream>) {
+async fn run(stream: Arc<Stream>, via: Via) {
     loop {
         // In a task of its own: a defect there must not leave `running` set for ever.
-        let task = stream.home.shared.tasks.spawn(attempt(stream.clone()));
+        let task = stream.home.shared.tasks.spawn(attempt(stream.clone(), via));
         let outcome = task.await.unwrap_or(Err(Fault::Died));
         let mut downloads = lock(&stream.downloads);
-        if matches!(outcome, Ok(Drained::LeftEarly)) && downloads.waiting > 0 {
+        if matches!(outcome, Ok(Drained::LeftEarly)) && downloads.held > 0 {
             continue;
         }
         // Before the failure is told: whoever hears of it may start again at once.
         downloads.running = false;
+        let is_awaited = downloads.waiting > 0;
         drop(downloads);
-        if let Err(fault) = outcome {
-            if fault.is_not_found() {
+        match outcome {
+            Err(fault) if fault.is_not_found() => {
                 stream.is_gone();
+                stream.failed(stream.not_found());
             }
-            stream.failed(if fault.is_not_found() { stream.not_found() } else { fault.about(&stream.subject) });
+            Err(fault) if is_awaited => stream.failed(fault.about(&stream.subject)),
+            // Who comes to read it meets by himself what is wrong.
+            Err(fault) => {
+                tracing::debug!(error = %fault.about(&stream.subject), "a stream was not read ahead");
+                stream.progress.send_modify(|_| ());
+            }
+            Ok(_) => stream.progress.send_modify(|_| ()),
         }
         return;
     }
 }
 
-async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
+async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     stream.check_class()?;
     let row = stream.row()?;
     if row.gone {
@@ -128,7 +168,7 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     if row.extent.complete {
         return Ok(Drained::All(0));
     }
-    let wanted = || lock(&stream.downloads).waiting > 0;
+    let wanted = || lock(&stream.downloads).held > 0;
     let began = Instant::now();
     let now = stream.home.shared.clock.now();
     let (start, read_to) = match row.extent.newest {
@@ -146,7 +186,7 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     let mut doubts = DOUBTS.iter();
     loop {
         let newest_told = row.stream.last_event;
-        let long = Long { stream: &stream, start, now, newest_told, read_to: Some(read_to) };
+        let long = Long { stream: &stream, start, now, newest_told, read_to: Some(read_to), via };
         match side_by_side::read(long, &wanted).await? {
             Drained::LeftEarly => return Ok(Drained::LeftEarly),
             Drained::All(0) if row.extent.newest.is_none() && told_of_events(&stream, now)? => {
@@ -163,7 +203,7 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
     let mut last = if now == read {
         Batch::events(stream.clone(), Vec::new(), false)
     } else {
-        ahead(&stream, Weight::Waiting, now + Duration::from_millis(1), now).await?
+        ahead(&stream, weight(&stream), now + Duration::from_millis(1), now).await?
     };
     let events = last.page.len() as u64;
     last.complete = true;
@@ -177,6 +217,11 @@ async fn attempt(stream: Arc<Stream>) -> Result<Drained, Fault> {
         return Err(stream.not_found().into());
     }
     Ok(Drained::All(events))
+}
+
+/// Of calls that nothing is read beside.
+fn weight(stream: &Stream) -> Weight {
+    if *stream.awaited.borrow() { Weight::Waiting } else { Weight::Background }
 }
 
 /// Up to where a read that began at `began` settled what is stored.
@@ -204,7 +249,7 @@ async fn join_checks(
         (began, now) = (Instant::now(), stream.home.shared.clock.now());
         let read = Read {
             stream,
-            weight: Weight::Waiting,
+            weight: weight(stream),
             start: Some(edge),
             end: now + Duration::from_millis(1),
             read_to: None,

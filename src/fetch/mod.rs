@@ -13,6 +13,7 @@ mod folder;
 mod follow;
 mod foresee;
 mod lane;
+mod large;
 mod lesson;
 mod listing;
 mod mend;

@@ -3,7 +3,7 @@
 //! A reader that waits at the head gets its pages as they come, while the windows behind it (see `windows`) are read beside it, by both
 //! event calls: their quotas are separate. There are so many readers as use the quotas up, and no more: each window costs a part of a
 //! page. What is read ahead gives way to everybody who waits; it is held in memory, so many pages in all; and where FilterLogEvents is
-//! refused, GetLogEvents does it alone.
+//! refused, GetLogEvents does it alone. While nobody waits for the stream itself, one reader does it, and gives way too.
 
 use super::check::is_over;
 use super::commit::Batch;
@@ -45,6 +45,8 @@ pub(crate) struct Long<'a> {
     pub(crate) newest_told: Option<Timestamp>,
     /// Goes with the first commit.
     pub(crate) read_to: Option<Timestamp>,
+    /// By which call its head is read first.
+    pub(crate) via: Via,
 }
 
 /// A request on its way.
@@ -82,16 +84,17 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
         end,
         pages_ahead: 0,
         windows: Windows::new(long.start, end, long.now + millisecond, long.newest_told),
-        idle: BTreeMap::from([(0, Cursor::new(Via::Get, long.start, end))]),
+        idle: BTreeMap::from([(0, Cursor::new(long.via, long.start, end))]),
         stalled: BTreeMap::new(),
-        filters: 0,
+        filters: usize::from(long.via == Via::Filter),
         may_filter: true,
         pages: 0,
         ahead: Vec::new(),
         room: home.ahead.clone(),
     };
     let mut flights = FuturesUnordered::new();
-    let (heads, head) = watch::channel(Some(0));
+    let (heads, head) = watch::channel(None);
+    let mut awaited = long.stream.awaited.subscribe();
     let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
     let mut events = 0;
     loop {
@@ -123,7 +126,7 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
                 (id, cursor, page)
             });
         }
-        let now_head = reading.windows.head();
+        let now_head = reading.windows.head().filter(|_| *awaited.borrow_and_update());
         heads.send_if_modified(|head| std::mem::replace(head, now_head) != now_head);
         tokio::select! {
             biased;
@@ -131,6 +134,8 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
                 pending = None;
                 committed?;
             }
+            // The sender lives in the stream.
+            _ = awaited.changed() => {}
             Some(flight) = flights.next() => {
                 if let Err(fault) = reading.land(flight) {
                     done(pending).await?;
@@ -179,14 +184,21 @@ impl Reading<'_> {
     /// How many readers by each call use the quotas up. A read begins with one and gets one more with each page: whoever wants only
     /// the head of a stream is gone by then.
     fn readers(&self) -> (usize, usize) {
+        if !self.is_awaited() {
+            return (1, 0);
+        }
         let service = &self.stream.home.shared.service;
         let get = service.parallelism(Call::GetLogEvents).unwrap_or(1).clamp(1, MOST_READERS);
         let filter = match service.parallelism(Call::FilterLogEvents) {
-            _ if !self.may_filter || sweep::is_under_way(self.stream) => 0,
+            _ if !self.may_filter || sweep::is_under_way(&self.stream.group) => 0,
             Some(readers) => readers.clamp(1, MOST_READERS),
             None => 1,
         };
         (get.min(1 + self.pages), filter.min((1 + self.pages).saturating_sub(get)))
+    }
+
+    fn is_awaited(&self) -> bool {
+        *self.stream.awaited.borrow()
     }
 
     /// The requests to send now, beside so many that are on their way.
@@ -211,7 +223,8 @@ impl Reading<'_> {
         let mut requests = Vec::new();
         for (id, cursor) in std::mem::take(&mut self.idle) {
             if Some(id) == head {
-                requests.push((id, cursor, Weight::Waiting));
+                let weight = if self.is_awaited() { Weight::Waiting } else { Weight::Background };
+                requests.push((id, cursor, weight));
                 continue;
             }
             match self.room.clone().try_acquire_owned() {

@@ -85,6 +85,7 @@ impl Streams {
             appender: Appender::default(),
             progress: watch::Sender::new(Progress { complete: row.extent.complete, ..Progress::default() }),
             downloads: Mutex::default(),
+            awaited: watch::Sender::new(false),
             suffixes: Mutex::default(),
             mending: tokio::sync::Mutex::default(),
         });
@@ -174,6 +175,8 @@ pub struct Stream {
     pub(crate) appender: Appender,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) downloads: Mutex<Downloads>,
+    /// Somebody waits for its download.
+    pub(crate) awaited: watch::Sender<bool>,
     pub(crate) suffixes: Mutex<Vec<Weak<Suffix>>>,
     /// Held while lost text is fetched again.
     pub(crate) mending: tokio::sync::Mutex<()>,

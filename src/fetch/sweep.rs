@@ -17,6 +17,7 @@ use super::drain::spawn_commits;
 use super::fault::Fault;
 use super::folder::{Phase, Progress};
 use super::foresee::{Foreseen, foresee};
+use super::large::{self, Large};
 use super::merge::Pass;
 use super::select::shows_stream;
 use super::service::Weight;
@@ -63,7 +64,7 @@ const CHUNK_PAGES: usize = 6;
 /// Streams swept by their names ahead of what was opened, at most.
 const AHEAD_STREAMS: usize = 1_000;
 /// How often a sweep that is that far ahead looks whether it may go on.
-const REST: Duration = Duration::from_millis(200);
+pub(super) const REST: Duration = Duration::from_millis(200);
 
 /// The walk through a group, as far as it is known, and the sweep under way.
 #[derive(Default)]
@@ -83,6 +84,8 @@ struct State {
     /// It is far enough ahead for now.
     rests: bool,
     not_before: Option<Instant>,
+    /// What it leaves to downloads.
+    large: Option<Arc<Large>>,
 }
 
 impl State {
@@ -118,16 +121,27 @@ impl State {
 }
 
 /// Whether a sweep of the stream's group is under way: it has FilterLogEvents to itself.
-pub(crate) fn is_under_way(stream: &Stream) -> bool {
-    let state = lock(&stream.group.sweeping.state);
+pub(crate) fn is_under_way(group: &Group) -> bool {
+    let state = lock(&group.sweeping.state);
     state.running && !state.rests
+}
+
+/// Whether somebody still walks through the group.
+pub(super) fn is_wanted(group: &Group) -> bool {
+    lock(&group.sweeping.state).last.is_some_and(|at| at.elapsed() < LINGER)
 }
 
 /// Somebody opens a stream.
 pub(crate) fn opened(stream: &Stream) {
-    let mut state = lock(&stream.group.sweeping.state);
-    state.last = Some(Instant::now());
-    state.opens += 1;
+    let large = {
+        let mut state = lock(&stream.group.sweeping.state);
+        state.last = Some(Instant::now());
+        state.opens += 1;
+        state.large.clone()
+    };
+    if let Some(large) = large {
+        large.opened(stream.id, &stream.name);
+    }
 }
 
 /// Somebody opens a stream that isn't complete: the third of them begins a sweep.
@@ -172,6 +186,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Recei
     let mut state = lock(&group.sweeping.state);
     state.running = false;
     state.rests = false;
+    state.large = None;
     state.not_before = Some(Instant::now() + pause);
 }
 
@@ -200,6 +215,8 @@ struct Sweep {
     began_at: Instant,
     /// The first pages of the whole group.
     foreseen: Foreseen,
+    /// Those that it leaves to downloads.
+    large: Arc<Large>,
 }
 
 /// How a read ended.
@@ -218,11 +235,11 @@ async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Rec
         None => Foreseen::default(),
     };
     let members = load(&home, &group, began).await?;
-    if members.values().filter(|member| member.bytes <= LARGE).count() < LEAST {
+    if members.len() < LEAST {
         return Ok(());
     }
     let by_names = 3 * members.len().div_ceil(NAMES);
-    let mut sweep = Sweep { home, group, members, began, began_at, foreseen };
+    let mut sweep = Sweep { home, group, members, began, began_at, foreseen, large: Arc::default() };
     if sweep.members.values().any(|member| member.bytes > LARGE) {
         return sweep.by_names(None).await;
     }
@@ -267,11 +284,6 @@ async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTre
 }
 
 impl Sweep {
-    /// Whether somebody still walks through the group.
-    fn is_wanted(&self) -> bool {
-        lock(&self.group.sweeping.state).last.is_some_and(|at| at.elapsed() < LINGER)
-    }
-
     /// Reads `names` (all, if empty) from `from` on.
     async fn read(&mut self, names: &[String], from: Option<Timestamp>, most_pages: usize) -> Result<End, Fault> {
         let mut token = None;
@@ -298,7 +310,7 @@ impl Sweep {
             pending = Some(spawn_commits(&self.home, batches));
             let end = match page.next {
                 next if over || next.is_none() => End::Drained,
-                _ if !self.is_wanted() => End::Unwanted,
+                _ if !is_wanted(&self.group) => End::Unwanted,
                 _ if pages >= most_pages || (names.is_empty() && pages >= JUDGED && self.is_lopsided()) => {
                     End::Large(last)
                 }
@@ -372,8 +384,24 @@ impl Sweep {
         Ok(())
     }
 
-    /// The small streams, a hundred a read, from where the read of all stopped.
+    /// The small streams by their names, from where the read of all stopped, and beside them the large ones.
     async fn by_names(&mut self, from: Option<Timestamp>) -> Result<(), Fault> {
+        for (name, member) in self.members.iter().filter(|(_, m)| !m.left && m.bytes > LARGE) {
+            self.large.add(member.id, name);
+        }
+        lock(&self.group.sweeping.state).large = Some(self.large.clone());
+        let ahead = large::read_ahead(self.home.clone(), self.group.clone(), self.large.clone());
+        let ahead = self.home.shared.tasks.spawn(ahead);
+        let outcome = self.small(from).await;
+        lock(&self.group.sweeping.state).rests = true;
+        self.large.is_all();
+        // A defect there leaves the streams to whoever opens them.
+        drop(ahead.await);
+        outcome
+    }
+
+    /// The small streams, a hundred a read.
+    async fn small(&mut self, from: Option<Timestamp>) -> Result<(), Fault> {
         let mut swept = 0;
         loop {
             let small = self.members.iter().filter(|(_, m)| !m.left && !m.swept && m.bytes <= LARGE);
@@ -408,7 +436,7 @@ impl Sweep {
                 state.rests = swept > state.opens + AHEAD_STREAMS;
                 state.rests
             };
-            if !far || !self.is_wanted() {
+            if !far || !is_wanted(&self.group) {
                 return !far;
             }
             tokio::select! {
@@ -418,17 +446,28 @@ impl Sweep {
         }
     }
 
-    /// Leaves the larger half of some streams to downloads.
+    /// Leaves the largest of some streams to downloads.
     fn leave_largest(&mut self, names: &[String]) {
-        let mut sizes: Vec<u64> = names.iter().filter_map(|name| Some(self.members.get(name)?.bytes)).collect();
-        sizes.sort_unstable();
-        let middle = sizes.get(sizes.len() / 2).copied().unwrap_or(0);
-        for name in names {
-            if let Some(member) = self.members.get_mut(name) {
-                member.left |= member.bytes >= middle;
+        let sizes = names.iter().filter_map(|name| Some((name, self.members.get(name)?.bytes))).collect();
+        for name in largest(sizes) {
+            if let Some(member) = self.members.get_mut(name).filter(|member| !member.left) {
+                member.left = true;
+                self.large.add(member.id, name);
             }
         }
     }
+}
+
+/// Those that are larger than most, and at least one of them.
+fn largest<T>(mut sizes: Vec<(T, u64)>) -> Vec<T> {
+    let mean = sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() / (sizes.len().max(1) as u64);
+    sizes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    // Of streams that are alike half are left.
+    let larger = match sizes.partition_point(|(_, bytes)| *bytes > mean) {
+        0 => sizes.len().div_ceil(2),
+        larger => larger,
+    };
+    sizes.into_iter().take(larger).map(|(one, _)| one).collect()
 }
 
 /// Most of so many bytes, by stream, belong to large ones.
@@ -472,6 +511,15 @@ mod tests {
         state.not_before = Some(start + second * 20);
         assert!(!state.opened_cold(StreamId(4), start + second * 2));
         assert!(!state.opened_cold(StreamId(5), start + second * 30), "the others were long ago");
+    }
+
+    #[test]
+    fn of_a_few_large_streams_among_small_ones_only_those_are_left() {
+        let sizes = |bytes: &[u64]| bytes.iter().copied().enumerate().collect::<Vec<_>>();
+        assert_eq!(largest(sizes(&[10, 900, 10, 10, 800, 10])), [1, 4]);
+        assert_eq!(largest(sizes(&[10, 10, 10, 10])).len(), 2);
+        assert_eq!(largest(sizes(&[0])).len(), 1, "or the next read would be of the same");
+        assert_eq!(largest(sizes(&[])), [0; 0]);
     }
 
     #[test]

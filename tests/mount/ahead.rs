@@ -1,6 +1,6 @@
 //! What is read side by side, ahead of a reader, or for many at once: exact whatever the service does, and cheap in calls.
 
-use crate::support::fake_cloudwatch::{Fault, FaultKind, GroupSpec, Hidden, Plan, Populate, StreamSpec};
+use crate::support::fake_cloudwatch::{CallLine, Fault, FaultKind, GroupSpec, Hidden, Plan, Populate, StreamSpec};
 use crate::world::{Mounted, World, now, output, read};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -136,6 +136,27 @@ fn a_few_large_streams_do_not_keep_the_small_ones_from_being_swept() {
     }
     let small: usize = found.iter().filter(|(name, _)| name.starts_with('s')).map(|(_, lines)| lines).sum();
     assert_eq!(small, 200 * 50);
+}
+
+/// What a walk would open next is on its way, in the order in which it goes.
+#[test]
+fn large_streams_are_begun_before_the_walk_opens_them() {
+    let mut world = slow(Plan { page_bytes: 128 << 10, ..Plan::default() });
+    let mut streams = vec![small(20)];
+    streams.extend((0..6).map(|n| long(&format!("large{n}"), 20_000)));
+    populate(&world, streams);
+    let mounted = world.mount(&["--rate", RATES]);
+    assert_eq!(std::fs::read_dir(mounted.file("g")).unwrap().count(), 26);
+    let names = |what: &str, count| (0..count).map(move |n| format!("{what}{n}")).collect::<Vec<_>>();
+    let mut met = 0;
+    for name in names("s00000", 10).into_iter().chain(names("large", 6)) {
+        let alone = |line: &CallLine| line.streams.len() == 1 && line.streams[0] == name;
+        met += u32::from(name.starts_with("large") && world.fake.call_log().iter().any(alone));
+        let text = read(&mounted.file(&format!("g/{name}.log"))).unwrap();
+        assert!(text == world.fake.oracle("g", &name), "{name}");
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    assert!(met >= 4, "{met} of 6 were begun before");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
+use crate::fetch::pages::Via;
 use crate::fetch::service::Service;
 use crate::fetch::{FetchSettings, Selection};
 use crate::model::{LogEvent, LogGroup, LogStream, Timestamp};
@@ -316,6 +317,41 @@ async fn a_download_nobody_waits_for_stops_and_goes_on_later() {
 }
 
 #[tokio::test]
+async fn a_download_ahead_of_readers_is_joined_by_who_comes_and_fails_in_silence() {
+    let (_dir, room) = fresh_room();
+    for i in 0..2_000 {
+        room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
+    }
+    lock(&room.fake.0).latency = Duration::from_millis(20);
+    let stream = room.listed("s");
+    let ahead = tokio::spawn({
+        let stream = stream.clone();
+        async move { download::ahead_of_readers(&stream, Via::Filter).await }
+    });
+    let mut progress = stream.progress();
+    while progress.borrow_and_update().commits < 2 {
+        progress.changed().await.unwrap();
+    }
+    assert!(!*stream.awaited.borrow());
+    let began = lock(&stream.downloads).since();
+    let interest = stream.download();
+    assert!(*stream.awaited.borrow() && lock(&stream.downloads).since() == began, "the same download");
+    drop(interest);
+    assert!(!*stream.awaited.borrow());
+    stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..2_000));
+    ahead.await.unwrap();
+    room.fake.put("t", 1_000, "x");
+    let other = room.listed("t");
+    lock(&room.fake.0).failing = Some(SourceErrorKind::Denied);
+    download::ahead_of_readers(&other, Via::Get).await;
+    assert!(other.progress().borrow().failure.is_none() && !lock(&other.downloads).is_running());
+    lock(&room.fake.0).failing = None;
+    other.bring_up_to_date().await.unwrap();
+    room.stop().await;
+}
+
+#[tokio::test]
 async fn refusals_reach_who_waits_and_cached_copies_are_shown_anyway() {
     let (_dir, mut room) = fresh_room();
     room.fake.put("s", 1_000, "line 0");
@@ -511,7 +547,7 @@ async fn an_open_that_another_read_serves_before_its_check_begins_hears_of_it() 
 
 #[tokio::test(start_paused = true)]
 async fn what_was_asked_for_ahead_is_asked_for_anew_once_a_reader_waits_for_it() {
-    use crate::fetch::pages::{Cursor, Via};
+    use crate::fetch::pages::Cursor;
     use crate::fetch::side_by_side::ask_ahead;
     let (_dir, room) = fresh_room();
     (0..10).for_each(|i| room.fake.put("s", 1_000 + i, "x"));
