@@ -5,7 +5,7 @@
 //! one reader that gives way to everybody (see `side_by_side`) until the stream is opened; as many as use the quotas up, and not
 //! too far ahead. They end soon after the walk does.
 //!
-//! A walk goes in the listing's order (`grep -r`, `find`) or in that of the names (a shell's `*`): which, its last step tells.
+//! A walk goes in the listing's order (`grep -r`, `find`) or in that of the names (a shell's `*`): its last step tells which.
 
 use super::download;
 use super::pages::Via;
@@ -15,7 +15,7 @@ use crate::model::StreamId;
 use crate::source::Call;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -24,14 +24,49 @@ const MOST: usize = 6;
 /// Streams that were begun and not opened yet, at most.
 const AHEAD: usize = 16;
 
-/// Streams that a sweep leaves to downloads, and where the walk is.
-#[derive(Default)]
+/// Where a walk is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    id: StreamId,
+    /// Exact name.
+    name: String,
+    order: Option<Order>,
+}
+
+/// How it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Listing,
+    Names,
+}
+
+impl Place {
+    /// After `before` a stream is opened. A program that searches takes what it lists as it comes (`is_search`).
+    pub(super) fn step(before: Option<&Place>, id: StreamId, name: &str, is_search: bool) -> Place {
+        let order = match before {
+            _ if is_search => Some(Order::Listing),
+            None => None,
+            Some(before) if before.id == id => before.order,
+            Some(before) if before.id < id => Some(Order::Listing),
+            Some(_) => Some(Order::Names),
+        };
+        Place { id, name: name.to_owned(), order }
+    }
+
+    fn lies_before(&self, id: StreamId, name: &str) -> bool {
+        match self.order {
+            Some(Order::Listing) | None => self.id < id,
+            Some(Order::Names) => self.name.as_str() < name,
+        }
+    }
+}
+
+/// Streams that a sweep leaves to downloads.
 pub(super) struct Large {
     walk: Mutex<Walk>,
     changed: Notify,
 }
 
-#[derive(Default)]
 struct Walk {
     left: BTreeMap<StreamId, String>,
     /// The same by exact name.
@@ -39,34 +74,39 @@ struct Walk {
     /// No more of them will come.
     all: bool,
     /// Begun and not opened yet.
-    ahead: HashSet<StreamId>,
-    /// What was opened last.
-    last: Option<(StreamId, String)>,
-    /// The last step went forward in the listing.
-    is_listed_order: bool,
+    begun: BTreeMap<StreamId, String>,
+    place: Option<Place>,
 }
 
 impl Walk {
-    fn take(&mut self, id: StreamId) {
-        if let Some(name) = self.left.remove(&id) {
-            self.names.remove(&name);
+    fn take(&mut self, id: StreamId) -> Option<String> {
+        let name = self.left.remove(&id)?;
+        self.names.remove(&name);
+        Some(name)
+    }
+
+    /// The next one in the walk's order, once that is known; at its end the first.
+    fn next(&self) -> Option<StreamId> {
+        let place = self.place.as_ref()?;
+        match place.order? {
+            Order::Listing => self.left.range(place.id..).chain(&self.left).next().map(|(id, _)| *id),
+            Order::Names => self.names.range(place.name.clone()..).chain(&self.names).next().map(|(_, id)| *id),
         }
     }
 
-    /// The next one behind what was opened last, or else the first of all.
-    fn next(&self) -> Option<StreamId> {
-        let listed = || self.left.keys().next().copied();
-        match &self.last {
-            None => listed(),
-            Some((last, _)) if self.is_listed_order => {
-                self.left.range(last..).next().map(|(id, _)| *id).or_else(listed)
-            }
-            Some((_, last)) => self.names.range(last.clone()..).chain(&self.names).next().map(|(_, id)| *id),
-        }
+    fn ahead(&self) -> usize {
+        let Some(place) = &self.place else { return 0 };
+        self.begun.iter().filter(|(id, name)| place.lies_before(**id, name)).count()
     }
 }
 
 impl Large {
+    /// None yet, for a walk that is at `place`.
+    pub(super) fn new(place: Option<Place>) -> Large {
+        let (left, names, begun) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Large { walk: Mutex::new(Walk { left, names, all: false, begun, place }), changed: Notify::new() }
+    }
+
     /// One more.
     pub(super) fn add(&self, id: StreamId, name: &str) {
         let mut walk = lock(&self.walk);
@@ -81,22 +121,21 @@ impl Large {
         self.changed.notify_one();
     }
 
-    /// Somebody opens a stream, one of these or not.
-    pub(super) fn opened(&self, id: StreamId, name: &str) {
+    /// Somebody opened a stream, one of these or not.
+    pub(super) fn opened(&self, place: Place) {
         let mut walk = lock(&self.walk);
-        walk.take(id);
-        walk.ahead.remove(&id);
-        walk.is_listed_order = walk.last.as_ref().is_none_or(|(last, _)| *last <= id);
-        walk.last = Some((id, name.to_owned()));
+        walk.take(place.id);
+        walk.begun.remove(&place.id);
+        walk.place = Some(place);
         self.changed.notify_one();
     }
 
     /// The next one to begin, if it isn't too far ahead; it is left no more.
     fn next(&self) -> Option<StreamId> {
         let mut walk = lock(&self.walk);
-        let next = walk.next().filter(|_| walk.ahead.len() < AHEAD)?;
-        walk.take(next);
-        walk.ahead.insert(next);
+        let next = walk.next().filter(|_| walk.ahead() < AHEAD)?;
+        let name = walk.take(next)?;
+        walk.begun.insert(next, name);
         Some(next)
     }
 
@@ -150,29 +189,42 @@ mod tests {
     use super::*;
 
     /// Numbers in the listing's order, the newest first, and names in the order of time.
+    fn name(number: u64) -> String {
+        format!("{:02}", 49 - number)
+    }
+
     fn large() -> Large {
-        let large = Large::default();
-        (0..50).for_each(|n| large.add(StreamId(n), &format!("{:02}", 49 - n)));
+        let large = Large::new(None);
+        (0..50).for_each(|number| large.add(StreamId(number), &name(number)));
         large
+    }
+
+    fn open(large: &Large, number: u64) {
+        let before = lock(&large.walk).place.clone();
+        large.opened(Place::step(before.as_ref(), StreamId(number), &name(number), false));
     }
 
     #[test]
     fn a_walk_through_the_listing_is_met_ahead() {
         let large = large();
-        assert_eq!(large.next(), Some(StreamId(0)), "nothing is opened yet");
-        large.opened(StreamId(7), "42");
-        large.opened(StreamId(8), "41");
+        open(&large, 7);
+        assert_eq!(large.next(), None, "nobody knows where it goes");
+        open(&large, 8);
         assert_eq!(large.next(), Some(StreamId(9)));
         assert_eq!(large.next(), Some(StreamId(10)));
-        large.opened(StreamId(49), "00");
-        assert_eq!(large.next(), Some(StreamId(1)), "those before it are left for who turns back");
+        open(&large, 49);
+        assert_eq!(large.next(), Some(StreamId(0)), "those before it are left for who turns back");
+        let large = Large::new(Some(Place::step(None, StreamId(3), "a", true)));
+        large.add(StreamId(4), "b");
+        assert_eq!(large.next(), Some(StreamId(4)), "a search says where it goes");
     }
 
     #[test]
     fn a_walk_by_name_is_met_ahead() {
         let large = large();
-        large.opened(StreamId(42), "07");
-        large.opened(StreamId(41), "08");
+        open(&large, 42);
+        open(&large, 41);
+        open(&large, 41);
         assert_eq!(large.next(), Some(StreamId(40)));
         assert_eq!(large.next(), Some(StreamId(39)));
     }
@@ -180,12 +232,14 @@ mod tests {
     #[test]
     fn it_is_not_met_too_far_ahead() {
         let large = large();
+        (0..2).for_each(|number| open(&large, number));
         assert_eq!(std::iter::from_fn(|| large.next()).count(), AHEAD);
-        large.opened(StreamId(0), "49");
-        assert_eq!(large.next(), Some(StreamId(AHEAD as u64)));
+        open(&large, 2);
+        assert_eq!(large.next(), Some(StreamId(AHEAD as u64 + 2)));
         assert_eq!(large.next(), None);
-        assert!(!large.is_over());
-        (0..50).for_each(|n| large.opened(StreamId(n), ""));
+        open(&large, 40);
+        assert_eq!(large.next(), Some(StreamId(41)), "what lies behind it isn't ahead");
+        (0..50).for_each(|number| open(&large, number));
         assert!(!large.is_over(), "more may come");
         large.is_all();
         assert!(large.is_over());

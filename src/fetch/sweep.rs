@@ -17,7 +17,7 @@ use super::drain::spawn_commits;
 use super::fault::Fault;
 use super::folder::{Phase, Progress};
 use super::foresee::{Foreseen, foresee};
-use super::large::{self, Large};
+use super::large::{self, Large, Place};
 use super::merge::Pass;
 use super::select::shows_stream;
 use super::service::Weight;
@@ -84,6 +84,8 @@ struct State {
     /// It is far enough ahead for now.
     rests: bool,
     not_before: Option<Instant>,
+    /// What was opened last.
+    place: Option<Place>,
     /// What it leaves to downloads.
     large: Option<Arc<Large>>,
 }
@@ -96,8 +98,7 @@ impl State {
         if self.cold.len() > OPENS {
             self.cold.pop_front();
         }
-        let is_searched = self.searched.is_some_and(|at| now.duration_since(at) < SEARCHED);
-        (is_searched || self.cold.len() >= OPENS) && self.begins(now)
+        (self.is_searched(now) || self.cold.len() >= OPENS) && self.begins(now)
     }
 
     /// A program that searches what it lists opens the folder; tells whether a sweep should begin.
@@ -108,6 +109,10 @@ impl State {
             self.last = Some(now);
         }
         begins
+    }
+
+    fn is_searched(&self, now: Instant) -> bool {
+        self.searched.is_some_and(|at| now.duration_since(at) < SEARCHED)
     }
 
     fn begins(&mut self, now: Instant) -> bool {
@@ -137,10 +142,13 @@ pub(crate) fn opened(stream: &Stream) {
         let mut state = lock(&stream.group.sweeping.state);
         state.last = Some(Instant::now());
         state.opens += 1;
-        state.large.clone()
+        let is_search = state.is_searched(Instant::now());
+        let place = Place::step(state.place.as_ref(), stream.id, &stream.name, is_search);
+        state.place = Some(place.clone());
+        state.large.clone().map(|large| (large, place))
     };
-    if let Some(large) = large {
-        large.opened(stream.id, &stream.name);
+    if let Some((large, place)) = large {
+        large.opened(place);
     }
 }
 
@@ -215,8 +223,6 @@ struct Sweep {
     began_at: Instant,
     /// The first pages of the whole group.
     foreseen: Foreseen,
-    /// Those that it leaves to downloads.
-    large: Arc<Large>,
 }
 
 /// How a read ended.
@@ -239,7 +245,7 @@ async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Rec
         return Ok(());
     }
     let by_names = 3 * members.len().div_ceil(NAMES);
-    let mut sweep = Sweep { home, group, members, began, began_at, foreseen, large: Arc::default() };
+    let mut sweep = Sweep { home, group, members, began, began_at, foreseen };
     if sweep.members.values().any(|member| member.bytes > LARGE) {
         return sweep.by_names(None).await;
     }
@@ -386,22 +392,27 @@ impl Sweep {
 
     /// The small streams by their names, from where the read of all stopped, and beside them the large ones.
     async fn by_names(&mut self, from: Option<Timestamp>) -> Result<(), Fault> {
+        let large = {
+            let mut state = lock(&self.group.sweeping.state);
+            let large = Arc::new(Large::new(state.place.clone()));
+            state.large = Some(large.clone());
+            large
+        };
         for (name, member) in self.members.iter().filter(|(_, m)| !m.left && m.bytes > LARGE) {
-            self.large.add(member.id, name);
+            large.add(member.id, name);
         }
-        lock(&self.group.sweeping.state).large = Some(self.large.clone());
-        let ahead = large::read_ahead(self.home.clone(), self.group.clone(), self.large.clone());
+        let ahead = large::read_ahead(self.home.clone(), self.group.clone(), large.clone());
         let ahead = self.home.shared.tasks.spawn(ahead);
-        let outcome = self.small(from).await;
+        let outcome = self.small(from, &large).await;
         lock(&self.group.sweeping.state).rests = true;
-        self.large.is_all();
+        large.is_all();
         // A defect there leaves the streams to whoever opens them.
         drop(ahead.await);
         outcome
     }
 
     /// The small streams, a hundred a read.
-    async fn small(&mut self, from: Option<Timestamp>) -> Result<(), Fault> {
+    async fn small(&mut self, from: Option<Timestamp>, large: &Large) -> Result<(), Fault> {
         let mut swept = 0;
         loop {
             let small = self.members.iter().filter(|(_, m)| !m.left && !m.swept && m.bytes <= LARGE);
@@ -421,7 +432,7 @@ impl Sweep {
                     swept += names.len();
                 }
                 Ok(End::Unwanted) => return Ok(()),
-                Ok(End::Large(_)) => self.leave_largest(&names),
+                Ok(End::Large(_)) => self.leave_largest(&names, large),
                 Err(fault) if fault.is_not_found() => return Ok(()),
                 Err(fault) => return Err(fault),
             }
@@ -447,12 +458,12 @@ impl Sweep {
     }
 
     /// Leaves the largest of some streams to downloads.
-    fn leave_largest(&mut self, names: &[String]) {
+    fn leave_largest(&mut self, names: &[String], large: &Large) {
         let sizes = names.iter().filter_map(|name| Some((name, self.members.get(name)?.bytes))).collect();
         for name in largest(sizes) {
             if let Some(member) = self.members.get_mut(name).filter(|member| !member.left) {
                 member.left = true;
-                self.large.add(member.id, name);
+                large.add(member.id, name);
             }
         }
     }
