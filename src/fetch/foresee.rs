@@ -1,6 +1,6 @@
 //! The first pages of a sweep, read while the group's first listing is under way: a search reads the whole folder before it opens a
 //! file, and a listing takes a call for each fifty streams. The pages wait in memory, few enough, for the catalogue to know their
-//! streams.
+//! streams, and then are one page: each commit of a thousand streams takes its time.
 
 use super::check::is_over;
 use super::fault::Fault;
@@ -10,24 +10,20 @@ use super::stream::{Group, Streams};
 use super::sweep::{JUDGED, is_listed, is_lopsided, request};
 use crate::model::Timestamp;
 use crate::source::FilterPage;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// Pages that are read before the listing's end, at most: a page is a megabyte of messages at most.
 const MOST_PAGES: usize = 12;
 
-/// Pages of a whole group from its head, in order.
-#[derive(Default)]
+/// Pages of a whole group from its head, in order, as one.
 pub(super) struct Foreseen {
-    pages: VecDeque<(FilterPage, OwnedSemaphorePermit)>,
-}
-
-impl Foreseen {
-    /// The next page.
-    pub(super) fn next(&mut self) -> Option<FilterPage> {
-        self.pages.pop_front().map(|(page, _)| page)
-    }
+    pub(super) page: FilterPage,
+    /// So many they were.
+    pub(super) pages: usize,
+    /// The room that they take ahead of what is committed.
+    rooms: Vec<OwnedSemaphorePermit>,
 }
 
 /// Reads ahead until the listing has ended, or there is nothing more that is worth it; then waits for the listing.
@@ -36,11 +32,11 @@ pub(super) async fn foresee(
     group: &Group,
     began: Timestamp,
     mut listing: watch::Receiver<Progress>,
-) -> Result<Foreseen, Fault> {
-    let mut pages = VecDeque::new();
+) -> Result<Option<Foreseen>, Fault> {
+    let mut foreseen: Option<Foreseen> = None;
     let mut sizes: HashMap<String, u64> = HashMap::new();
     let (mut token, mut pages_ahead) = (None, 0);
-    while pages.len() < MOST_PAGES && !is_listed(&listing.borrow()) {
+    while foreseen.as_ref().is_none_or(|all| all.pages < MOST_PAGES) && !is_listed(&listing.borrow()) {
         // Long reads hold pages, too: there is room for so many in all.
         let Ok(room) = home.ahead.clone().try_acquire_owned() else { break };
         let page = home.filter(Weight::Background, request(group, &[], None, began, token.take())).await?;
@@ -53,8 +49,17 @@ pub(super) async fn foresee(
         }
         token = page.next.clone();
         let is_over = token.is_none() || is_over(page.events.iter().map(|(_, event)| event), began, &mut pages_ahead);
-        pages.push_back((page, room));
-        if is_over || (pages.len() >= JUDGED && is_lopsided(sizes.values().copied())) {
+        let all = match &mut foreseen {
+            None => foreseen.insert(Foreseen { page, pages: 1, rooms: vec![room] }),
+            Some(all) => {
+                all.page.events.extend(page.events);
+                all.page.next = page.next;
+                all.pages += 1;
+                all.rooms.push(room);
+                all
+            }
+        };
+        if is_over || (all.pages >= JUDGED && is_lopsided(sizes.values().copied())) {
             break;
         }
     }
@@ -63,5 +68,5 @@ pub(super) async fn foresee(
         // The sender lives as long as the listings.
         listed = listing.wait_for(is_listed) => drop(listed),
     }
-    Ok(Foreseen { pages })
+    Ok(foreseen)
 }

@@ -222,7 +222,7 @@ struct Sweep {
     began: Timestamp,
     began_at: Instant,
     /// The first pages of the whole group.
-    foreseen: Foreseen,
+    foreseen: Option<Foreseen>,
 }
 
 /// How a read ended.
@@ -238,7 +238,7 @@ async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Rec
     let (began, began_at) = (home.shared.clock.now(), Instant::now());
     let foreseen = match listing {
         Some(listing) => foresee(&home, &group, began, listing).await?,
-        None => Foreseen::default(),
+        None => None,
     };
     let members = load(&home, &group, began).await?;
     if members.len() < LEAST {
@@ -254,7 +254,7 @@ async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Rec
         End::Unwanted => Ok(()),
         End::Large(from) => {
             // Nobody reads the rest of them.
-            sweep.foreseen = Foreseen::default();
+            sweep.foreseen = None;
             sweep.by_names(from).await
         }
     }
@@ -296,9 +296,12 @@ impl Sweep {
         let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
         let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
         loop {
-            let foreseen = if names.is_empty() { self.foreseen.next() } else { None };
+            let foreseen = if names.is_empty() { self.foreseen.take() } else { None };
             let page = match foreseen {
-                Some(page) => Ok(page),
+                Some(foreseen) => {
+                    pages += foreseen.pages - 1;
+                    Ok(foreseen.page)
+                }
                 None => {
                     self.home
                         .filter(Weight::Background, request(&self.group, names, from, self.began, token.take()))
