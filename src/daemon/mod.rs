@@ -1,10 +1,11 @@
 //! The life of a mount: start (in the background if asked), wait, reload, stop.
 //!
 //! `run` starts; `background` makes the process that outlives the terminal, and its parent, which waits for one line on a pipe;
-//! `lock` keeps a second daemon off the cache; `signals` says stop and reload; `log` writes down; `notify` tells systemd.
+//! `lock` keeps a second daemon off the cache; `signals` says stop and reload; `housekeeping` goes on meanwhile; `log` writes down; `notify` tells systemd.
 
 mod background;
 mod check;
+mod housekeeping;
 mod lock;
 mod log;
 mod notify;

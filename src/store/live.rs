@@ -53,10 +53,34 @@ pub(crate) struct Room {
     pub(crate) rendered: AtomicU64,
     /// Numbers rendition files.
     pub(crate) renditions: AtomicU64,
+    /// Streams that got live rows of late.
+    pub(crate) busy: Mutex<Busy>,
     streams: Mutex<HashMap<StreamId, Weak<Live>>>,
     recent: Mutex<lru::LruCache<StreamId, Arc<Live>>>,
     recent_light: Mutex<lru::LruCache<StreamId, Arc<Live>>>,
     pub(crate) recent_renditions: Mutex<lru::LruCache<PathBuf, Arc<Rendition>>>,
+}
+
+/// Streams that got live rows since the pass before the last one through all live rows.
+#[derive(Default)]
+pub(crate) struct Busy {
+    before: HashSet<StreamId>,
+    since: HashSet<StreamId>,
+}
+
+impl Busy {
+    pub(crate) fn note(&mut self, id: StreamId) {
+        self.since.insert(id);
+    }
+
+    /// A pass begins.
+    pub(crate) fn turn(&mut self) {
+        self.before = std::mem::take(&mut self.since);
+    }
+
+    pub(crate) fn has(&self, id: StreamId) -> bool {
+        self.since.contains(&id) || self.before.contains(&id)
+    }
 }
 
 /// The guard of a lock whose holders can't leave anything half done.
@@ -77,6 +101,7 @@ impl Room {
             swept: AtomicBool::new(false),
             rendered: AtomicU64::new(0),
             renditions: AtomicU64::new(0),
+            busy: Mutex::default(),
             streams: Mutex::default(),
             recent: Mutex::new(lru::LruCache::new(RECENT)),
             recent_light: Mutex::new(lru::LruCache::new(RECENT_LIGHT)),
@@ -143,8 +168,31 @@ impl Room {
             if is_light { (&self.recent_light, &self.recent) } else { (&self.recent, &self.recent_light) };
         let left = lock(elsewhere).pop(&id);
         let pushed_out = lock(here).push(id, Arc::clone(&live));
-        drop((left, pushed_out));
+        drop(left);
+        if let Some((other, live)) = pushed_out
+            && other != id
+            && !is_light
+        {
+            self.keep_proofs(live);
+        }
         Ok(live)
+    }
+
+    /// A stream that isn't among the recent ones any more: without its live rows it takes little, and its text needn't be proved again.
+    fn keep_proofs(&self, live: Arc<Live>) {
+        if live.directory.try_lock().is_ok_and(|known| known.len() > LIGHT_BLOCKS) {
+            return;
+        }
+        {
+            // Whoever comes to hold it needs this lock; a commit that is under way holds it already, and changes its state.
+            let _streams = lock(&self.streams);
+            if Arc::strong_count(&live) > 1 {
+                return;
+            }
+            live.forget();
+        }
+        let pushed_out = lock(&self.recent_light).push(live.id, live);
+        drop(pushed_out);
     }
 }
 

@@ -124,6 +124,9 @@ pub struct Store {
 /// How long a chain of checks may be only in memory.
 const VOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Rest between two commits of a pass through quiet live rows.
+const BETWEEN_MOVES: std::time::Duration = std::time::Duration::from_millis(20);
+
 impl Store {
     /// Opens the cache folder, making it (0700) if it isn't there, and recovers: cuts files to their committed lengths.
     ///
@@ -412,6 +415,18 @@ impl Store {
     /// Moves live rows into files and syncs, for a few seconds at most; for a clean stop.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.ask(|reply| Request::Checkpoint { reply }).await
+    }
+
+    /// Moves live rows of streams that got none since the pass before the last one into files: a few at a time, others' commits in
+    /// between.
+    pub async fn move_quiet_rows(&self) -> Result<(), StoreError> {
+        live::lock(&self.room.busy).turn();
+        let mut after = StreamId(0);
+        while let Some(upto) = self.ask(|reply| Request::MoveQuiet { after, reply }).await? {
+            after = upto;
+            tokio::time::sleep(BETWEEN_MOVES).await;
+        }
+        Ok(())
     }
 
     async fn ask<T>(

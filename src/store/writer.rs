@@ -33,6 +33,8 @@ pub(crate) const QUEUE: usize = 64;
 const CHECKPOINT_TIME: Duration = Duration::from_secs(2);
 /// Streams that one commit of a checkpoint moves.
 const CHECKPOINT: usize = 128;
+/// Streams that one commit moves while others may wait for theirs.
+const QUIET: usize = 16;
 
 /// What the committer is asked for.
 pub(crate) enum Request {
@@ -42,6 +44,8 @@ pub(crate) enum Request {
     MakeRoom { reply: oneshot::Sender<Result<(), StoreError>> },
     /// Move all live rows into files.
     Checkpoint { reply: oneshot::Sender<Result<(), StoreError>> },
+    /// Move live rows of some streams after one that got none of late, and tell up to which; `None` at the end.
+    MoveQuiet { after: StreamId, reply: oneshot::Sender<Result<Option<StreamId>, StoreError>> },
 }
 
 struct Waiting {
@@ -105,6 +109,10 @@ fn serve(room: &Arc<Room>, request: Request, requests: &mut mpsc::Receiver<Reque
             let _ = reply.send(checkpoint(room));
             None
         }
+        Request::MoveQuiet { after, reply } => {
+            let _ = reply.send(move_quiet(room, after));
+            None
+        }
     }
 }
 
@@ -160,25 +168,56 @@ fn checkpoint(room: &Arc<Room>) -> Result<(), StoreError> {
         let ids = room.catalogue.streams_with_tails(after, CHECKPOINT)?;
         let Some(last) = ids.last().filter(|_| Instant::now() < until) else { break };
         after = last.0;
-        let mut works = Works::default();
-        for id in ids {
-            // A stream that can't be moved keeps its rows; the others aren't held back by it.
-            let outcome = works.work(room, id).and_then(|work| {
-                work.checkpoint = true;
-                work.prepare(room)
-            });
-            if let Err(error) = outcome {
-                works.0.retain(|work| work.live.id != id);
-                works.1 = works.0.iter().enumerate().map(|(at, work)| (work.live.id, at)).collect();
-                first = first.and(Err(error));
-            }
-        }
-        reach(Point::Checkpoint);
-        works.commit(room)?;
-        reach(Point::Checkpointed);
+        first = first.and(move_rows(room, ids)?);
     }
     room.catalogue.flush_vouches()?;
     first
+}
+
+/// Moves live rows of streams that got none of late: what nobody adds to is whole in its files, and takes neither memory nor room in
+/// the catalogue.
+fn move_quiet(room: &Arc<Room>, after: StreamId) -> Result<Option<StreamId>, StoreError> {
+    let ids = room.catalogue.streams_with_tails(after.0, CHECKPOINT)?;
+    let Some(last) = ids.last().copied() else { return Ok(None) };
+    let mut quiet = {
+        let busy = lock(&room.busy);
+        ids.into_iter().filter(|id| !busy.has(*id)).collect::<Vec<_>>()
+    };
+    let upto = if quiet.len() > QUIET { quiet[QUIET - 1] } else { last };
+    quiet.truncate(QUIET);
+    evict::make_room(room)?;
+    if evict::lacking(room) > 0 {
+        return Ok(None);
+    }
+    // What can't be moved is met again by the next pass.
+    if !quiet.is_empty()
+        && let Err(error) = move_rows(room, quiet)?
+    {
+        tracing::debug!(%error, "live rows stay in the catalogue");
+    }
+    Ok(Some(upto))
+}
+
+/// Moves live rows of some streams in one commit. A stream that can't be moved keeps its rows; the others aren't held back by it, and
+/// its error is what the inner result tells.
+fn move_rows(room: &Arc<Room>, ids: Vec<StreamId>) -> Result<Result<(), StoreError>, StoreError> {
+    let mut works = Works::default();
+    let mut first = Ok(());
+    for id in ids {
+        let outcome = works.work(room, id).and_then(|work| {
+            work.checkpoint = true;
+            work.prepare(room)
+        });
+        if let Err(error) = outcome {
+            works.0.retain(|work| work.live.id != id);
+            works.1 = works.0.iter().enumerate().map(|(at, work)| (work.live.id, at)).collect();
+            first = first.and(Err(error));
+        }
+    }
+    reach(Point::Checkpoint);
+    works.commit(room)?;
+    reach(Point::Checkpointed);
+    Ok(first)
 }
 
 /// What one commit does, stream by stream in the order met.
@@ -289,6 +328,9 @@ impl Works {
                 state.events = change.events;
                 if !change.moved.is_empty() {
                     state.tail.clear();
+                }
+                if row.is_some() {
+                    lock(&room.busy).note(work.live.id);
                 }
                 state.tail.extend(row.map(Arc::new));
                 Ok(work.live.mirror(room, state))

@@ -277,6 +277,7 @@ impl World {
                 self.filled = if *full { Timestamp(i64::MAX) } else { now };
             }
             Op::Evict => self.evict().await?,
+            Op::MoveQuiet => self.move_quiet().await?,
             Op::Restart => return self.restart().await,
             Op::Crash { unsynced } => return self.crash(*unsynced).await,
         }
@@ -372,6 +373,19 @@ impl World {
             Err(error) if !self.disk.is_frozen() && self.filled < self.service.now() => Err(error.to_string()),
             _ => Ok(()),
         }
+    }
+
+    async fn move_quiet(&self) -> Verdict {
+        let store = self.house().store.clone();
+        for _ in 0..2 {
+            match store.move_quiet_rows().await {
+                Err(error) if !self.disk.is_frozen() && self.filled < self.service.now() => {
+                    return Err(error.to_string());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Has what was evicted fetched again, as a reader does.

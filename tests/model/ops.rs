@@ -89,6 +89,8 @@ pub(crate) enum Op {
     Fill { full: bool },
     /// All text that nobody reads is taken out of the cache.
     Evict,
+    /// Live rows that have come to rest are moved into files.
+    MoveQuiet,
     /// The program stops cleanly and starts again.
     Restart,
     /// The machine dies and the program starts again.
@@ -198,6 +200,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => wait.prop_map(|ms| Op::Wait { ms }),
         1 => any::<bool>().prop_map(|full| Op::Fill { full }),
         2 => Just(Op::Evict),
+        2 => Just(Op::MoveQuiet),
         1 => Just(Op::Restart),
         2 => unsynced.prop_map(|unsynced| Op::Crash { unsynced }),
     ]

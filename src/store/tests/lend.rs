@@ -28,6 +28,26 @@ fn seen(lent: &Lent) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn what_was_proved_of_many_streams_with_live_rows_stays_proved() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("cache")).unwrap();
+    let ids: Vec<_> = (0..200).map(|n| stream(&store, &format!("s{n}"))).collect();
+    let events = || vec![event(1, "x".repeat(LIVE_MAX as usize))];
+    store.append(ids.iter().map(|id| append(*id, events())).collect()).await.unwrap();
+    store.append(ids.iter().map(|id| append(*id, vec![event(2, "in a live row")])).collect()).await.unwrap();
+    let all = ids.iter().map(|id| text(&store, *id, &Format::Message)).collect::<Vec<_>>();
+    for (id, all) in ids.iter().zip(&all) {
+        let reader = store.reader(*id, &Format::Message).unwrap();
+        assert_eq!(&seen(&reader.lend().unwrap().expect("it was proved")), all);
+        assert_eq!(&text(&store, *id, &Format::Message), all);
+    }
+    store.append(ids.iter().map(|id| append(*id, vec![event(3, "and one")])).collect()).await.unwrap();
+    for (id, all) in ids.iter().zip(&all) {
+        assert_eq!(text(&store, *id, &Format::Message), [all, &b"and one\n"[..]].concat());
+    }
+}
+
+#[tokio::test]
 async fn only_a_proved_and_whole_text_is_lent() {
     let dir = tempfile::tempdir().unwrap();
     let (store, id) = filed(&dir.path().join("cache"), 100).await;

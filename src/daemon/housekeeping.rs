@@ -1,0 +1,31 @@
+//! What a mount does of its own accord, now and then.
+
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Soon after the start: what an earlier mount left in live rows gets nothing more for the time being.
+const FIRST: Duration = Duration::from_secs(5);
+/// From one pass through the live rows to the next.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Moves live rows that have come to rest into files, until `stop`.
+pub(super) async fn keep_house(store: Arc<Store>, stop: CancellationToken) {
+    let mut rest = FIRST;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(rest) => {}
+        }
+        rest = EVERY;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            moved = store.move_quiet_rows() => {
+                if let Err(error) = moved {
+                    tracing::debug!(%error, "live rows stay in the catalogue until the next pass");
+                }
+            }
+        }
+    }
+}
