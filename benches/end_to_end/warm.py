@@ -105,7 +105,7 @@ def run(bench):
     rows = []
     with bench.folder("cache") as home, bench.fake(populate=populate) as fake:
         cache = home / "cache"
-        with bench.mount(fake.url, cache=cache) as mount:
+        with bench.mount(fake.url, "--rate", "get-log-events=1000,filter-log-events=1000", cache=cache) as mount:
             folders = {path.name: path for path in mount.path.iterdir()}
             for path in folders.values():
                 subprocess.run(f"cat {path}/* > /dev/null", shell=True, check=True)
