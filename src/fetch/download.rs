@@ -101,8 +101,15 @@ pub(crate) fn start(stream: &Arc<Stream>) -> Interest {
 pub(super) async fn ahead_of_readers(stream: &Arc<Stream>, via: Via) {
     let mut progress = stream.progress();
     let (_interest, _) = Interest::new(stream, false, via);
-    // The sender lives in the stream.
-    drop(progress.wait_for(|now| now.complete || !lock(&stream.downloads).running).await);
+    loop {
+        let is_complete = progress.borrow_and_update().complete;
+        // Not under the borrow: whoever starts a download looks at the progress under this lock.
+        if is_complete || !lock(&stream.downloads).running {
+            return;
+        }
+        // The sender lives in the stream.
+        drop(progress.changed().await);
+    }
 }
 
 /// Until the stream is complete.
