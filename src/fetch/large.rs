@@ -4,144 +4,89 @@
 //! while small ones are read, and neither call while a download learns that it has ended. So some of them are begun before that, each by
 //! one reader that gives way to everybody (see `side_by_side`) until the stream is opened; as many as use the quotas up, and not
 //! too far ahead. They end soon after the walk does.
-//!
-//! A walk goes in the listing's order (`grep -r`, `find`) or in that of the names (a shell's `*`): its last step tells which.
 
 use super::download;
 use super::pages::Via;
 use super::stream::{Group, Streams, lock};
-use super::sweep::{REST, is_under_way, is_wanted};
+use super::walker::{Order, Place};
 use crate::model::StreamId;
 use crate::source::Call;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Most downloads at a time by each call.
 const MOST: usize = 6;
-/// Streams that were begun and not opened yet, at most.
+/// Streams ahead of the walk that were begun, at most.
 const AHEAD: usize = 16;
-
-/// Where a walk is.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    id: StreamId,
-    /// Exact name.
-    name: String,
-    order: Option<Order>,
-}
-
-/// How it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Listing,
-    Names,
-}
-
-impl Place {
-    /// After `before` a stream is opened. A program that searches takes what it lists as it comes (`is_search`).
-    pub(super) fn step(before: Option<&Place>, id: StreamId, name: &str, is_search: bool) -> Place {
-        let order = match before {
-            _ if is_search => Some(Order::Listing),
-            None => None,
-            Some(before) if before.id == id => before.order,
-            Some(before) if before.id < id => Some(Order::Listing),
-            Some(_) => Some(Order::Names),
-        };
-        Place { id, name: name.to_owned(), order }
-    }
-
-    fn lies_before(&self, id: StreamId, name: &str) -> bool {
-        match self.order {
-            Some(Order::Listing) | None => self.id < id,
-            Some(Order::Names) => self.name.as_str() < name,
-        }
-    }
-}
+/// How often it is looked whether somebody still walks.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Streams that a sweep leaves to downloads.
+#[derive(Default)]
 pub(super) struct Large {
-    walk: Mutex<Walk>,
+    state: Mutex<State>,
     changed: Notify,
 }
 
-struct Walk {
+#[derive(Default)]
+struct State {
     left: BTreeMap<StreamId, String>,
     /// The same by exact name.
     names: BTreeMap<String, StreamId>,
     /// No more of them will come.
     all: bool,
-    /// Begun and not opened yet.
     begun: BTreeMap<StreamId, String>,
-    place: Option<Place>,
 }
 
-impl Walk {
-    fn take(&mut self, id: StreamId) -> Option<String> {
-        let name = self.left.remove(&id)?;
-        self.names.remove(&name);
-        Some(name)
-    }
-
-    /// The next one in the walk's order, once that is known; at its end the first.
-    fn next(&self) -> Option<StreamId> {
-        let place = self.place.as_ref()?;
+impl State {
+    /// The next one that the walk comes to, once its order is known.
+    fn next(&self, place: &Place) -> Option<StreamId> {
         match place.order? {
-            Order::Listing => self.left.range(place.id..).chain(&self.left).next().map(|(id, _)| *id),
-            Order::Names => self.names.range(place.name.clone()..).chain(&self.names).next().map(|(_, id)| *id),
+            Order::Listing => self.left.range((Excluded(place.id), Unbounded)).next().map(|(id, _)| *id),
+            Order::Names => {
+                self.names.range::<str, _>((Excluded(place.name.as_str()), Unbounded)).next().map(|(_, id)| *id)
+            }
         }
     }
 
-    fn ahead(&self) -> usize {
-        let Some(place) = &self.place else { return 0 };
-        self.begun.iter().filter(|(id, name)| place.lies_before(**id, name)).count()
+    fn is_far(&self, place: &Place) -> bool {
+        self.begun.iter().filter(|(id, name)| place.lies_before(**id, name)).count() >= AHEAD
     }
 }
 
 impl Large {
-    /// None yet, for a walk that is at `place`.
-    pub(super) fn new(place: Option<Place>) -> Large {
-        let (left, names, begun) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Large { walk: Mutex::new(Walk { left, names, all: false, begun, place }), changed: Notify::new() }
-    }
-
     /// One more.
     pub(super) fn add(&self, id: StreamId, name: &str) {
-        let mut walk = lock(&self.walk);
-        walk.left.insert(id, name.to_owned());
-        walk.names.insert(name.to_owned(), id);
+        let mut state = lock(&self.state);
+        state.left.insert(id, name.to_owned());
+        state.names.insert(name.to_owned(), id);
         self.changed.notify_one();
     }
 
     /// There won't be more.
     pub(super) fn is_all(&self) {
-        lock(&self.walk).all = true;
+        lock(&self.state).all = true;
         self.changed.notify_one();
     }
 
-    /// Somebody opened a stream, one of these or not.
-    pub(super) fn opened(&self, place: Place) {
-        let mut walk = lock(&self.walk);
-        walk.take(place.id);
-        walk.begun.remove(&place.id);
-        walk.place = Some(place);
-        self.changed.notify_one();
-    }
-
-    /// The next one to begin, if it isn't too far ahead; it is left no more.
-    fn next(&self) -> Option<StreamId> {
-        let mut walk = lock(&self.walk);
-        let next = walk.next().filter(|_| walk.ahead() < AHEAD)?;
-        let name = walk.take(next)?;
-        walk.begun.insert(next, name);
+    /// The next one to begin for a walk that is at `place`, if it isn't too far ahead; it is left no more.
+    fn next(&self, place: &Place) -> Option<StreamId> {
+        let mut state = lock(&self.state);
+        let next = state.next(place).filter(|_| !state.is_far(place))?;
+        let name = state.left.remove(&next)?;
+        state.names.remove(&name);
+        state.begun.insert(next, name);
         Some(next)
     }
 
     fn is_over(&self) -> bool {
-        let walk = lock(&self.walk);
-        walk.all && walk.left.is_empty()
+        let state = lock(&self.state);
+        state.all && state.left.is_empty()
     }
 }
 
@@ -149,17 +94,19 @@ impl Large {
 pub(super) async fn read_ahead(home: Arc<Streams>, group: Arc<Group>, large: Arc<Large>) {
     let mut downloads = FuturesUnordered::new();
     let mut by_filter = 0;
-    while is_wanted(&group) && !home.shared.stopping.is_cancelled() {
+    let mut places = group.walker.places();
+    while group.walker.is_there() && !home.shared.stopping.is_cancelled() {
         loop {
             let most = |call| home.shared.service.parallelism(call).unwrap_or(1).clamp(1, MOST);
             let via = if downloads.len() - by_filter < most(Call::GetLogEvents) {
                 Via::Get
-            } else if by_filter < most(Call::FilterLogEvents) && !is_under_way(&group) {
+            } else if by_filter < most(Call::FilterLogEvents) && !group.walker.is_swept() {
                 Via::Filter
             } else {
                 break;
             };
-            let Some(id) = large.next() else { break };
+            let next = places.borrow_and_update().as_ref().and_then(|place| large.next(place));
+            let Some(id) = next else { break };
             by_filter += usize::from(via == Via::Filter);
             downloads.push(one(&home, id, via));
         }
@@ -169,7 +116,9 @@ pub(super) async fn read_ahead(home: Arc<Streams>, group: Arc<Group>, large: Arc
         tokio::select! {
             Some(via) = downloads.next() => by_filter -= usize::from(via == Via::Filter),
             () = large.changed.notified() => {}
-            () = tokio::time::sleep(REST) => {}
+            // The sender lives in the group.
+            _ = places.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
             () = home.shared.stopping.cancelled() => {}
         }
     }
@@ -194,52 +143,53 @@ mod tests {
     }
 
     fn large() -> Large {
-        let large = Large::new(None);
+        let large = Large::default();
         (0..50).for_each(|number| large.add(StreamId(number), &name(number)));
         large
     }
 
-    fn open(large: &Large, number: u64) {
-        let before = lock(&large.walk).place.clone();
-        large.opened(Place::step(before.as_ref(), StreamId(number), &name(number), false));
+    /// A walk that opened these, one after the other.
+    fn at(opened: &[u64]) -> Place {
+        let step = |place: Option<Place>, number: &u64| {
+            Some(Place::step(place.as_ref(), StreamId(*number), &name(*number), false))
+        };
+        opened.iter().fold(None, step).unwrap()
     }
 
     #[test]
     fn a_walk_through_the_listing_is_met_ahead() {
         let large = large();
-        open(&large, 7);
-        assert_eq!(large.next(), None, "nobody knows where it goes");
-        open(&large, 8);
-        assert_eq!(large.next(), Some(StreamId(9)));
-        assert_eq!(large.next(), Some(StreamId(10)));
-        open(&large, 49);
-        assert_eq!(large.next(), Some(StreamId(0)), "those before it are left for who turns back");
-        let large = Large::new(Some(Place::step(None, StreamId(3), "a", true)));
-        large.add(StreamId(4), "b");
-        assert_eq!(large.next(), Some(StreamId(4)), "a search says where it goes");
+        assert_eq!(large.next(&at(&[7])), None, "nobody knows where it goes");
+        let place = at(&[7, 8]);
+        assert_eq!(large.next(&place), Some(StreamId(9)));
+        assert_eq!(large.next(&place), Some(StreamId(10)));
+        assert_eq!(large.next(&at(&[8, 49])), None, "what lies behind it was seen");
     }
 
     #[test]
     fn a_walk_by_name_is_met_ahead() {
         let large = large();
-        open(&large, 42);
-        open(&large, 41);
-        open(&large, 41);
-        assert_eq!(large.next(), Some(StreamId(40)));
-        assert_eq!(large.next(), Some(StreamId(39)));
+        let place = at(&[42, 41, 41]);
+        assert_eq!(large.next(&place), Some(StreamId(40)));
+        assert_eq!(large.next(&place), Some(StreamId(39)));
     }
 
     #[test]
     fn it_is_not_met_too_far_ahead() {
         let large = large();
-        (0..2).for_each(|number| open(&large, number));
-        assert_eq!(std::iter::from_fn(|| large.next()).count(), AHEAD);
-        open(&large, 2);
-        assert_eq!(large.next(), Some(StreamId(AHEAD as u64 + 2)));
-        assert_eq!(large.next(), None);
-        open(&large, 40);
-        assert_eq!(large.next(), Some(StreamId(41)), "what lies behind it isn't ahead");
-        (0..50).for_each(|number| open(&large, number));
+        let begun = std::iter::from_fn(|| large.next(&at(&[0, 1])));
+        assert_eq!(begun.count(), AHEAD);
+        assert_eq!(large.next(&at(&[1, 2])), Some(StreamId(AHEAD as u64 + 2)));
+        assert_eq!(large.next(&at(&[1, 2])), None);
+        assert_eq!(large.next(&at(&[2, 40])), Some(StreamId(41)), "what lies behind it isn't ahead");
+    }
+
+    #[test]
+    fn it_is_over_when_all_were_begun() {
+        let large = Large::default();
+        (1..4).for_each(|number| large.add(StreamId(number), &name(number)));
+        let place = Place::step(None, StreamId(0), &name(0), true);
+        assert_eq!(std::iter::from_fn(|| large.next(&place)).count(), 3, "a search says where it goes");
         assert!(!large.is_over(), "more may come");
         large.is_all();
         assert!(large.is_over());

@@ -35,6 +35,7 @@ mod sweep;
 mod tally;
 mod vouch;
 mod walk;
+mod walker;
 mod windows;
 
 pub use download::Interest;

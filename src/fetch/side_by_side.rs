@@ -12,7 +12,6 @@ use super::fault::Fault;
 use super::pages::{Cursor, Taken, Via};
 use super::service::Weight;
 use super::stream::Stream;
-use super::sweep;
 use super::vouch::AHEAD;
 use super::windows::{Id, Windows};
 use crate::model::Timestamp;
@@ -190,7 +189,7 @@ impl Reading<'_> {
         let service = &self.stream.home.shared.service;
         let get = service.parallelism(Call::GetLogEvents).unwrap_or(1).clamp(1, MOST_READERS);
         let filter = match service.parallelism(Call::FilterLogEvents) {
-            _ if !self.may_filter || sweep::is_under_way(&self.stream.group) => 0,
+            _ if !self.may_filter || self.stream.group.walker.is_swept() => 0,
             Some(readers) => readers.clamp(1, MOST_READERS),
             None => 1,
         };

@@ -11,7 +11,7 @@ use super::follow::{Follow, Following};
 use super::refresh::Checks;
 use super::side_by_side::AHEAD_PAGES;
 use super::suffix::Suffix;
-use super::sweep::{self, Sweeping};
+use super::walker::Walker;
 use super::{Last, News, Progress, Shared, download, follow, refresh, suffix};
 use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, LogClass, StreamId, printable};
@@ -52,7 +52,7 @@ pub(crate) struct Group {
     pub(crate) class: LogClass,
     pub(crate) checks: Checks,
     pub(crate) following: Following,
-    pub(crate) sweeping: Sweeping,
+    pub(crate) walker: Walker,
 }
 
 impl Streams {
@@ -107,7 +107,7 @@ impl Streams {
             class: row.group.class,
             checks: Checks::new(row.vouch),
             following: Following::default(),
-            sweeping: Sweeping::default(),
+            walker: Walker::default(),
         });
         Ok(lock(&self.groups).entry(id).or_insert(group).clone())
     }
@@ -219,7 +219,7 @@ impl Stream {
             return if row.extent.complete { Ok(()) } else { Err(self.not_found()) };
         }
         if row.extent.complete {
-            sweep::opened(self);
+            self.group.walker.opened(self.id, &self.name);
         } else {
             download::wait(&self.arc()).await?;
         }

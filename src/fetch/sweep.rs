@@ -17,7 +17,7 @@ use super::drain::spawn_commits;
 use super::fault::Fault;
 use super::folder::{Phase, Progress};
 use super::foresee::{Foreseen, foresee};
-use super::large::{self, Large, Place};
+use super::large::{self, Large};
 use super::merge::Pass;
 use super::select::shows_stream;
 use super::service::Weight;
@@ -26,21 +26,13 @@ use super::vouch::AHEAD;
 use crate::model::{LogClass, LogEvent, StreamId, Timestamp};
 use crate::source::FilterEvents;
 use crate::store::StoreError;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// So many streams of a group opened cold (the model's groups have few) …
-const OPENS: usize = if cfg!(test) { 2 } else { 3 };
-/// … within this time are somebody's walk through it.
-const WITHIN: Duration = Duration::from_secs(5);
-/// For so long one is enough after a program that searches what it lists has opened the folder.
-const SEARCHED: Duration = Duration::from_secs(10);
-/// A sweep goes on for that long after the last open.
-const LINGER: Duration = Duration::from_secs(3);
 /// How long after a sweep the next one may begin …
 const PAUSE: Duration = Duration::from_secs(1);
 /// … and after one that failed.
@@ -64,102 +56,16 @@ const CHUNK_PAGES: usize = 6;
 /// Streams swept by their names ahead of what was opened, at most.
 const AHEAD_STREAMS: usize = 1_000;
 /// How often a sweep that is that far ahead looks whether it may go on.
-pub(super) const REST: Duration = Duration::from_millis(200);
-
-/// The walk through a group, as far as it is known, and the sweep under way.
-#[derive(Default)]
-pub(crate) struct Sweeping {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Streams opened cold of late.
-    cold: VecDeque<(StreamId, Instant)>,
-    last: Option<Instant>,
-    opens: usize,
-    /// When a program that searches what it lists last opened the folder.
-    searched: Option<Instant>,
-    running: bool,
-    /// It is far enough ahead for now.
-    rests: bool,
-    not_before: Option<Instant>,
-    /// What was opened last.
-    place: Option<Place>,
-    /// What it leaves to downloads.
-    large: Option<Arc<Large>>,
-}
-
-impl State {
-    /// A stream is opened that isn't complete; tells whether a sweep should begin.
-    fn opened_cold(&mut self, id: StreamId, now: Instant) -> bool {
-        self.cold.retain(|(other, at)| *other != id && now.duration_since(*at) < WITHIN);
-        self.cold.push_back((id, now));
-        if self.cold.len() > OPENS {
-            self.cold.pop_front();
-        }
-        (self.is_searched(now) || self.cold.len() >= OPENS) && self.begins(now)
-    }
-
-    /// A program that searches what it lists opens the folder; tells whether a sweep should begin.
-    fn searched(&mut self, is_listed: bool, now: Instant) -> bool {
-        self.searched = Some(now);
-        let begins = !is_listed && self.begins(now);
-        if begins {
-            self.last = Some(now);
-        }
-        begins
-    }
-
-    fn is_searched(&self, now: Instant) -> bool {
-        self.searched.is_some_and(|at| now.duration_since(at) < SEARCHED)
-    }
-
-    fn begins(&mut self, now: Instant) -> bool {
-        let begins = !self.running && self.not_before.is_none_or(|not_before| now >= not_before);
-        self.running |= begins;
-        if begins {
-            self.opens = 0;
-        }
-        begins
-    }
-}
-
-/// Whether a sweep of the stream's group is under way: it has FilterLogEvents to itself.
-pub(crate) fn is_under_way(group: &Group) -> bool {
-    let state = lock(&group.sweeping.state);
-    state.running && !state.rests
-}
-
-/// Whether somebody still walks through the group.
-pub(super) fn is_wanted(group: &Group) -> bool {
-    lock(&group.sweeping.state).last.is_some_and(|at| at.elapsed() < LINGER)
-}
-
-/// Somebody opens a stream.
-pub(crate) fn opened(stream: &Stream) {
-    let large = {
-        let mut state = lock(&stream.group.sweeping.state);
-        state.last = Some(Instant::now());
-        state.opens += 1;
-        let is_search = state.is_searched(Instant::now());
-        let place = Place::step(state.place.as_ref(), stream.id, &stream.name, is_search);
-        state.place = Some(place.clone());
-        state.large.clone().map(|large| (large, place))
-    };
-    if let Some((large, place)) = large {
-        large.opened(place);
-    }
-}
+const REST: Duration = Duration::from_millis(200);
 
 /// Somebody opens a stream that isn't complete: the third of them begins a sweep.
 pub(crate) fn opened_cold(stream: &Stream) {
-    opened(stream);
-    let shared = &stream.home.shared;
+    let (walker, shared) = (&stream.group.walker, &stream.home.shared);
+    walker.opened(stream.id, &stream.name);
     if stream.group.class != LogClass::Standard || shared.stopping.is_cancelled() {
         return;
     }
-    if lock(&stream.group.sweeping.state).opened_cold(stream.id, Instant::now()) {
+    if walker.opened_cold(stream.id) {
         shared.tasks.spawn(run(stream.home.clone(), stream.group.clone(), None));
     }
 }
@@ -170,7 +76,7 @@ pub(crate) fn searched(home: &Arc<Streams>, group: &Arc<Group>, listing: watch::
         return;
     }
     let is_listed = is_listed(&listing.borrow());
-    if lock(&group.sweeping.state).searched(is_listed, Instant::now()) {
+    if group.walker.searches(is_listed) {
         home.shared.tasks.spawn(run(home.clone(), group.clone(), Some(listing)));
     }
 }
@@ -181,7 +87,7 @@ pub(super) fn is_listed(listing: &Progress) -> bool {
 }
 
 async fn run(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) {
-    // In a task of its own: a defect there must not leave `running` set for ever.
+    // In a task of its own: a defect there must not keep the next sweep away for ever.
     let task = home.shared.tasks.spawn(sweep(home.clone(), group.clone(), listing));
     let pause = match task.await.unwrap_or(Err(Fault::Died)) {
         Ok(()) | Err(Fault::Stopping) => PAUSE,
@@ -191,11 +97,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Recei
             FAILURE_PAUSE
         }
     };
-    let mut state = lock(&group.sweeping.state);
-    state.running = false;
-    state.rests = false;
-    state.large = None;
-    state.not_before = Some(Instant::now() + pause);
+    group.walker.sweep_ended(pause);
 }
 
 /// One stream of a sweep.
@@ -319,7 +221,7 @@ impl Sweep {
             pending = Some(spawn_commits(&self.home, batches));
             let end = match page.next {
                 next if over || next.is_none() => End::Drained,
-                _ if !is_wanted(&self.group) => End::Unwanted,
+                _ if !self.group.walker.is_there() => End::Unwanted,
                 _ if pages >= most_pages || (names.is_empty() && pages >= JUDGED && self.is_lopsided()) => {
                     End::Large(last)
                 }
@@ -395,19 +297,14 @@ impl Sweep {
 
     /// The small streams by their names, from where the read of all stopped, and beside them the large ones.
     async fn by_names(&mut self, from: Option<Timestamp>) -> Result<(), Fault> {
-        let large = {
-            let mut state = lock(&self.group.sweeping.state);
-            let large = Arc::new(Large::new(state.place.clone()));
-            state.large = Some(large.clone());
-            large
-        };
+        let large = Arc::<Large>::default();
         for (name, member) in self.members.iter().filter(|(_, m)| !m.left && m.bytes > LARGE) {
             large.add(member.id, name);
         }
         let ahead = large::read_ahead(self.home.clone(), self.group.clone(), large.clone());
         let ahead = self.home.shared.tasks.spawn(ahead);
         let outcome = self.small(from, &large).await;
-        lock(&self.group.sweeping.state).rests = true;
+        self.group.walker.rest(true);
         large.is_all();
         // A defect there leaves the streams to whoever opens them.
         drop(ahead.await);
@@ -445,12 +342,9 @@ impl Sweep {
     /// Waits until `swept` streams are not too far ahead of whoever walks; false if nobody does any more.
     async fn rest(&self, swept: usize) -> bool {
         loop {
-            let far = {
-                let mut state = lock(&self.group.sweeping.state);
-                state.rests = swept > state.opens + AHEAD_STREAMS;
-                state.rests
-            };
-            if !far || !is_wanted(&self.group) {
+            let far = swept > self.group.walker.opens() + AHEAD_STREAMS;
+            self.group.walker.rest(far);
+            if !far || !self.group.walker.is_there() {
                 return !far;
             }
             tokio::select! {
@@ -513,39 +407,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_streams_opened_within_some_seconds_begin_a_sweep() {
-        let start = Instant::now();
-        let mut state = State::default();
-        let second = Duration::from_secs(1);
-        assert!(!state.opened_cold(StreamId(1), start));
-        assert!(!state.opened_cold(StreamId(1), start), "again the same");
-        assert!(state.opened_cold(StreamId(2), start + second));
-        assert!(!state.opened_cold(StreamId(3), start + second), "one at a time");
-        state.running = false;
-        state.not_before = Some(start + second * 20);
-        assert!(!state.opened_cold(StreamId(4), start + second * 2));
-        assert!(!state.opened_cold(StreamId(5), start + second * 30), "the others were long ago");
-    }
-
-    #[test]
     fn of_a_few_large_streams_among_small_ones_only_those_are_left() {
         let sizes = |bytes: &[u64]| bytes.iter().copied().enumerate().collect::<Vec<_>>();
         assert_eq!(largest(sizes(&[10, 900, 10, 10, 800, 10])), [1, 4]);
         assert_eq!(largest(sizes(&[10, 10, 10, 10])).len(), 2);
         assert_eq!(largest(sizes(&[0])).len(), 1, "or the next read would be of the same");
         assert_eq!(largest(sizes(&[])), [0; 0]);
-    }
-
-    #[test]
-    fn a_search_begins_one_at_its_first_open_or_before_the_folder_is_listed() {
-        let start = Instant::now();
-        let mut state = State::default();
-        assert!(!state.searched(true, start), "it may have all that it needs");
-        assert!(state.opened_cold(StreamId(1), start));
-        let mut state = State::default();
-        assert!(state.searched(false, start));
-        assert!(!state.searched(false, start) && !state.opened_cold(StreamId(1), start), "one at a time");
-        state.running = false;
-        assert!(!state.opened_cold(StreamId(1), start + SEARCHED));
     }
 }
