@@ -10,6 +10,7 @@
 use super::commit::{Batch, Seal, commit};
 use super::fault::Fault;
 use super::merge::Pass;
+use super::pages::TOKEN_TRIES;
 use super::poll::is_half_full;
 use super::refresh::read_from;
 use super::service::Weight;
@@ -204,16 +205,31 @@ pub(crate) async fn sweep(
     let mut swept = Swept { drained: false, pages: 0, pages_with_events: 0, young: None, seen: HashSet::new() };
     let mut token: Option<String> = None;
     let mut pages_ahead = 0;
+    // Up to where pages have shown all, and how often the read began again there since the last of them.
+    let (mut reached, mut tries) = (from, 0);
+    let mut start = from;
     loop {
         let request = FilterEvents {
             group: group.name.clone(),
             streams: names.to_vec(),
-            start: Some(from),
+            start: Some(start),
             end: Some(now + AHEAD),
-            token: token.take(),
+            token: token.clone(),
             limit: None,
         };
-        let page = home.filter(weight, request).await?;
+        let page = match home.filter(weight, request).await {
+            // A long read would else hardly ever come to its end where tokens are refused now and then.
+            Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
+                tries += 1;
+                token = None;
+                start = reached;
+                passes.clear();
+                continue;
+            }
+            page => page?,
+        };
+        tries = 0;
+        reached = page.events.iter().map(|(_, event)| event.timestamp).fold(reached, Timestamp::max);
         let young =
             page.events.iter().filter(|(_, e)| e.ingestion_time >= now - settle_after).map(|(_, e)| e.timestamp);
         swept.young = young.chain(swept.young).min();

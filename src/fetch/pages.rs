@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often a read starts again from its position because of an old token, without a page in between.
-const TOKEN_TRIES: u32 = 3;
+pub(super) const TOKEN_TRIES: u32 = 3;
 
 /// By which call a stream is read. Their quotas are separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -103,7 +103,11 @@ impl LogSource for Fake {
 
     async fn filter_log_events(&self, request: FilterEvents) -> Result<FilterPage, SourceError> {
         self.enter(Call::FilterLogEvents).await?;
-        let scene = lock(&self.0);
+        let mut scene = lock(&self.0);
+        if scene.forget_tokens && request.token.is_some() {
+            scene.forget_tokens = false;
+            return Err(refused(SourceErrorKind::InvalidToken, Call::FilterLogEvents));
+        }
         let mut within: Vec<(String, LogEvent)> = scene
             .streams
             .iter()
@@ -285,6 +289,29 @@ async fn an_old_token_starts_again_from_the_position() {
     let stream = room.listed("s");
     lock(&room.fake.0).forget_tokens = true;
     stream.bring_up_to_date().await.unwrap();
+    assert_eq!(room.text(&stream), lines(0..350));
+    room.stop().await;
+}
+
+/// The late window of a busy group is many pages, and is read each half minute: tokens refused now and then must not keep it from its end.
+#[tokio::test]
+async fn a_read_of_several_streams_goes_on_after_an_old_token() {
+    use crate::fetch::check::{Members, sweep};
+    let (_dir, room) = fresh_room();
+    room.fake.put("s", 1_000, "line 0");
+    let stream = room.listed("s");
+    stream.bring_up_to_date().await.unwrap();
+    for i in 1..350 {
+        room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
+    }
+    lock(&room.fake.0).forget_tokens = true;
+    let names = ["s".to_owned()];
+    let members = Members::of(vec![(stream.id, "s".to_owned(), stream.row().unwrap().extent)]);
+    let (from, now, settle_after) = (Timestamp(0), Timestamp(now()), Duration::from_secs(900));
+    let read =
+        sweep(&room.streams, &stream.group, &members, &names, from, now, settle_after, Weight::Background, usize::MAX);
+    read.await.unwrap();
+    assert!(!lock(&room.fake.0).forget_tokens, "it was met");
     assert_eq!(room.text(&stream), lines(0..350));
     room.stop().await;
 }
