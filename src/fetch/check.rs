@@ -205,7 +205,7 @@ pub(crate) async fn sweep(
     let mut swept = Swept { drained: false, pages: 0, pages_with_events: 0, young: None, seen: HashSet::new() };
     let mut token: Option<String> = None;
     let mut pages_ahead = 0;
-    // Up to where pages have shown all, and how often the read began again there since the last of them.
+    // Up to where pages have shown all, and how often the read began again there since it came further.
     let (mut reached, mut tries) = (from, 0);
     let mut start = from;
     loop {
@@ -228,8 +228,9 @@ pub(crate) async fn sweep(
             }
             page => page?,
         };
-        tries = 0;
-        reached = page.events.iter().map(|(_, event)| event.timestamp).fold(reached, Timestamp::max);
+        if let Some(last) = page.events.iter().map(|(_, event)| event.timestamp).max().filter(|last| *last > reached) {
+            (reached, tries) = (last, 0);
+        }
         let young =
             page.events.iter().filter(|(_, e)| e.ingestion_time >= now - settle_after).map(|(_, e)| e.timestamp);
         swept.young = young.chain(swept.young).min();
