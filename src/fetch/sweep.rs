@@ -123,8 +123,6 @@ struct Sweep {
     members: BTreeMap<String, Member>,
     began: Timestamp,
     began_at: Instant,
-    /// The first pages of the whole group.
-    foreseen: Option<Foreseen>,
 }
 
 /// How a read ended.
@@ -147,18 +145,16 @@ async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Rec
         return Ok(());
     }
     let by_names = 3 * members.len().div_ceil(NAMES);
-    let mut sweep = Sweep { home, group, members, began, began_at, foreseen };
+    let mut sweep = Sweep { home, group, members, began, began_at };
     if sweep.members.values().any(|member| member.bytes > LARGE) {
+        // Nobody reads the first pages of all.
+        drop(foreseen);
         return sweep.by_names(None).await;
     }
-    match sweep.read(&[], None, WHOLE + by_names).await? {
+    match sweep.read(&[], None, WHOLE + by_names, foreseen).await? {
         End::Drained => sweep.complete(|_| true).await,
         End::Unwanted => Ok(()),
-        End::Large(from) => {
-            // Nobody reads the rest of them.
-            sweep.foreseen = None;
-            sweep.by_names(from).await
-        }
+        End::Large(from) => sweep.by_names(from).await,
     }
 }
 
@@ -192,14 +188,19 @@ async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTre
 }
 
 impl Sweep {
-    /// Reads `names` (all, if empty) from `from` on.
-    async fn read(&mut self, names: &[String], from: Option<Timestamp>, most_pages: usize) -> Result<End, Fault> {
+    /// Reads `names` (all, if empty) from `from` on, of which the first pages may have been read already.
+    async fn read(
+        &mut self,
+        names: &[String],
+        from: Option<Timestamp>,
+        most_pages: usize,
+        mut foreseen: Option<Foreseen>,
+    ) -> Result<End, Fault> {
         let mut token = None;
         let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
         let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
         loop {
-            let foreseen = if names.is_empty() { self.foreseen.take() } else { None };
-            let page = match foreseen {
+            let page = match foreseen.take() {
                 Some(foreseen) => {
                     pages += foreseen.pages - 1;
                     Ok(foreseen.page)
@@ -326,7 +327,7 @@ impl Sweep {
                 }
             }
             // A stream that was there a moment ago may be gone: then the whole call is refused.
-            match self.read(&names, from, CHUNK_PAGES).await {
+            match self.read(&names, from, CHUNK_PAGES, None).await {
                 Ok(End::Drained) => {
                     self.complete(|name| names.iter().any(|other| other == name)).await?;
                     swept += names.len();
