@@ -18,6 +18,10 @@ from .requests import Requests
 
 MIB = 1 << 20
 LINE = 255
+# Repeats with the pages in memory, a round: a tenth of a second each is little.
+AGAIN = 5
+# Of the native file system's speed, where the kernel reads a big file by itself.
+PASSED_THROUGH = 0.95
 
 
 def drop_pages():
@@ -78,7 +82,7 @@ def compare(bench, name, command, places, mount, files):
         for place, folder in places.items():
             drop_pages()
             cold[place].append(timed(command.format(folder))[0])
-            hot[place].append(timed(command.format(folder))[0])
+            hot[place] += [timed(command.format(folder))[0] for _ in range(AGAIN)]
     asked = Requests(mount.path)
     timed(command.format(places["here"]))
     counts = asked.since()
@@ -86,7 +90,8 @@ def compare(bench, name, command, places, mount, files):
     for what, times in ((f"{name}, no page in memory", cold), (f"{name}, again", hot)):
         here, native, bare = (statistics.median(times[place]) for place in ("here", "native", "floor"))
         beside = f"native {native:.2f} s, floor {bare:.2f} s"
-        rows.append(median_row(f"{what}; ratio: native ÷ it", times["here"], beside=beside, ratio=native / here))
+        goal = at_least(native / here, PASSED_THROUGH) if times is hot and counts["passthrough"] == files == 1 else {}
+        rows.append(median_row(f"{what}; ratio: native ÷ it", times["here"], beside=beside, ratio=native / here, **goal))
         ratio = bare / here
         rows.append(Row("floor ÷ it", ratio, goal="≥ 0.9", met=ratio >= 0.9))
     each = {kind: count / files for kind, count in counts.items() if count}
