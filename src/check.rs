@@ -8,6 +8,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+use crate::clock::{ServiceClock, SystemClock};
 use crate::model::printable;
 use crate::source::cloudwatch::{CloudWatch, ConnectOptions};
 use crate::source::{Call, LogSource};
@@ -62,7 +63,7 @@ async fn connect<W: Write>(report: &mut Lines<'_, W>, target: Target) -> Option<
     };
     let profile = options.profile.clone();
     let endpoint = options.endpoint_url.as_ref().map_or(String::new(), |url| format!(", endpoint {url}"));
-    let cloudwatch = match CloudWatch::connect(options).await {
+    let cloudwatch = match CloudWatch::connect(options, ServiceClock::new(Arc::new(SystemClock))).await {
         Ok(cloudwatch) => cloudwatch,
         Err(error) => {
             report.failed("region", &error.to_string(), None);

@@ -11,7 +11,7 @@
 //!
 //! Around them: [`cli`] (what was typed) → [`config`] (what is meant) → [`daemon`] (the life of a mount), [`check`] and
 //! [`verify`].
-//! Leaves that every room may use: [`model`], [`error`], [`clock`], [`render`], [`report`].
+//! Leaves that every room may use: [`model`], [`error`], [`clock`], [`patience`], [`render`], [`report`].
 
 pub mod check;
 pub mod cli;
@@ -24,6 +24,7 @@ pub mod fetch;
 pub mod fuzzing;
 pub mod model;
 pub mod mount;
+pub mod patience;
 pub mod render;
 pub mod report;
 pub mod source;

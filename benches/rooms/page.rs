@@ -2,11 +2,13 @@
 
 use crate::{PAGE, events, replay, store_of_one};
 use criterion::{BatchSize, Criterion, Throughput};
+use cwlogs_mount::clock::{ServiceClock, SystemClock};
 use cwlogs_mount::model::LogEvent;
 use cwlogs_mount::source::cloudwatch::{CloudWatch, ConnectOptions};
 use cwlogs_mount::source::{FilterEvents, GetEvents, LogSource};
 use cwlogs_mount::store::Append;
 use serde_json::json;
+use std::sync::Arc;
 
 fn answer(events: &[LogEvent], filtered: bool) -> String {
     let event = |(i, e): (usize, &LogEvent)| {
@@ -37,7 +39,7 @@ pub(crate) fn bench(c: &mut Criterion) {
     let connect = |url: String| {
         let options =
             ConnectOptions { region: Some("us-east-2".into()), endpoint_url: Some(url), ..Default::default() };
-        runtime.block_on(CloudWatch::connect(options)).expect("a client")
+        runtime.block_on(CloudWatch::connect(options, ServiceClock::new(Arc::new(SystemClock)))).expect("a client")
     };
     let page = events(PAGE, 1_700_000_000_000, 7);
     let text: usize = page.iter().map(|e| e.message.len() + 1).sum();

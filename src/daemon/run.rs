@@ -12,7 +12,7 @@ use super::log::Log;
 use super::signals::{Ask, Signals};
 use super::{Failure, notify, process};
 use crate::cli::Cli;
-use crate::clock::SystemClock;
+use crate::clock::{ServiceClock, SystemClock};
 use crate::config::value::Names;
 use crate::config::{Config, Env};
 use crate::error::{Error, ErrorKind};
@@ -135,7 +135,7 @@ impl Running {
                 () = stop.cancelled() => None,
             }
         });
-        let Some(source) = connected.transpose()? else { return Ok(None) };
+        let Some(Connected { source, clock }) = connected.transpose()? else { return Ok(None) };
         let region = source.region();
         let quotas = source.quotas();
         let cache_dir = config.cache_folder(&region).map_err(Failure::new)?;
@@ -145,7 +145,7 @@ impl Running {
         refuse_overlap(&cache_dir, &resolved)?;
         let lock = CacheLock::take(&cache_dir, Purpose::Mount(&resolved), unmount::is_mounted)?;
         let mountpoint = MountPoint::prepare(&resolved).map_err(Failure::new)?;
-        let parts = Parts { config, log, in_background, source, region, quotas, cache_dir };
+        let parts = Parts { config, log, in_background, source, clock, region, quotas, cache_dir };
         match parts.assemble(runtime, mountpoint.path()) {
             Ok(Assembled { mount, fetch, store, tree }) => {
                 Ok(Some(Running { mount: Arc::new(mount), fetch, store, tree, mountpoint, quotas, _lock: lock }))
@@ -205,6 +205,7 @@ struct Parts<'a> {
     log: &'a Log,
     in_background: bool,
     source: Arc<dyn LogSource>,
+    clock: Arc<ServiceClock>,
     region: String,
     quotas: Quotas,
     cache_dir: PathBuf,
@@ -220,7 +221,7 @@ struct Assembled {
 
 impl Parts<'_> {
     fn assemble(self, runtime: &Runtime, mountpoint: &Path) -> Result<Assembled, Failure> {
-        let Parts { config, log, in_background, source, region, quotas, cache_dir } = self;
+        let Parts { config, log, in_background, source, clock, region, quotas, cache_dir } = self;
         if in_background && config.log_file.is_none() {
             log.to_cache(&cache_dir)?;
         }
@@ -245,7 +246,7 @@ impl Parts<'_> {
             cache_dir,
         });
         let settings: FetchSettings = config.fetch_settings(quotas);
-        let (fetch, news) = Fetch::start(source, store.clone(), Arc::new(SystemClock), settings, report.clone());
+        let (fetch, news) = Fetch::start(source, store.clone(), clock, settings, report.clone());
         let tree = Tree::new(fetch.clone(), store.clone(), report, tree_settings(config));
         runtime.spawn(tree.clone().hear(news));
         let options = MountOptions {
@@ -290,12 +291,21 @@ fn tree_settings(config: &Config) -> TreeSettings {
     }
 }
 
-pub(super) async fn connect(config: &Config) -> Result<Arc<dyn LogSource>, Failure> {
+/// A service, and its clock.
+pub(super) struct Connected {
+    pub(super) source: Arc<dyn LogSource>,
+    pub(super) clock: Arc<ServiceClock>,
+}
+
+pub(super) async fn connect(config: &Config) -> Result<Connected, Failure> {
+    let machine = Arc::new(SystemClock);
     if config.demo {
-        return Ok(Arc::new(Demo::new(demo_epoch(), Arc::new(SystemClock))));
+        let source = Arc::new(Demo::new(demo_epoch(), machine.clone()));
+        return Ok(Connected { source, clock: ServiceClock::of_this_machine(machine) });
     }
-    let source = CloudWatch::connect(connect_options(config)).await.map_err(Failure::new)?;
-    Ok(Arc::new(source))
+    let clock = ServiceClock::new(machine);
+    let source = CloudWatch::connect(connect_options(config), clock.clone()).await.map_err(Failure::new)?;
+    Ok(Connected { source: Arc::new(source), clock })
 }
 
 /// The demo's history begins at the start of the present hour: its cache stays good over remounts within the hour.

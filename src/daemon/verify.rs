@@ -3,17 +3,14 @@
 use super::Failure;
 use super::lock::{CacheLock, Purpose};
 use super::log::Log;
-use super::run::connect;
-use crate::clock::SystemClock;
+use super::run::{Connected, connect};
 use crate::config::Config;
 use crate::fetch::{Fetch, Since};
-use crate::model::Timestamp;
 use crate::mount::unmount;
 use crate::store::Store;
 use crate::verify::{VerifyOptions, verify};
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// Proves the copies that `globs` chooses (all if empty). Whether all are equal at the end.
 pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result<bool, Failure> {
@@ -25,12 +22,13 @@ pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result
         .build()
         .map_err(|error| Failure::new(format!("can't start: {error}")))?;
     runtime.block_on(async {
-        let source = connect(config).await?;
+        let Connected { source, clock } = connect(config).await?;
         let cache_dir = config.cache_folder(&source.region()).map_err(Failure::new)?;
         let _lock = CacheLock::take(&cache_dir, Purpose::Verify, unmount::is_mounted)?;
         let store = Store::open(&cache_dir)
             .map_err(|error| Failure::new(format!("cache folder {}: {error}", cache_dir.display())))?;
-        let now = Timestamp::from_system_time(SystemTime::now());
+        // What is settled by either clock; nothing is known of the service's yet.
+        let now = clock.earliest();
         let mut settings = config.fetch_settings(source.quotas());
         // It chooses hours here, not streams.
         let since = settings.selection.since.take();
@@ -46,7 +44,7 @@ pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result
             reread,
             quiet: config.verbosity < 0,
         };
-        let (fetch, _news) = Fetch::start(source, store.clone(), Arc::new(SystemClock), settings, Arc::default());
+        let (fetch, _news) = Fetch::start(source, store.clone(), clock, settings, Arc::default());
         let proved = verify(fetch.clone(), store.clone(), options, &mut io::stdout().lock()).await;
         fetch.stop().await;
         store.close().await.map_err(|error| Failure::new(format!("cache folder {}: {error}", cache_dir.display())))?;

@@ -45,7 +45,7 @@ pub use prove::Count;
 pub use stream::Stream;
 pub use suffix::Suffix;
 
-use crate::clock::Clock;
+use crate::clock::ServiceClock;
 use crate::error::Error;
 use crate::model::{GroupId, StreamId, Timestamp};
 use crate::report::Report;
@@ -141,7 +141,7 @@ pub enum Last {
 pub(crate) struct Shared {
     pub(crate) service: service::Service,
     pub(crate) store: Arc<Store>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<ServiceClock>,
     pub(crate) settings: watch::Sender<Arc<FetchSettings>>,
     pub(crate) news: tokio::sync::mpsc::UnboundedSender<News>,
     pub(crate) tasks: tokio_util::task::TaskTracker,
@@ -163,7 +163,7 @@ impl Fetch {
     pub fn start(
         source: Arc<dyn LogSource>,
         store: Arc<Store>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<ServiceClock>,
         settings: FetchSettings,
         report: Arc<Report>,
     ) -> (Arc<Fetch>, UnboundedReceiver<News>) {

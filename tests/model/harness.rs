@@ -6,7 +6,7 @@ use super::ops::{Form, History, Op};
 use super::oracle::Shown;
 use super::reference::{POLL, SLOTS};
 use super::source::{Reference, TRACED};
-use crate::clock::Clock;
+use crate::clock::{Clock, ServiceClock};
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Fetch, FetchSettings, Follow, News, Selection, Stream};
 use crate::model::{GroupId, StreamId, Timestamp};
@@ -54,6 +54,14 @@ struct PausedClock(Instant);
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
         Timestamp(DAWN) + self.0.elapsed()
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn suspended(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -155,8 +163,8 @@ impl World {
             patience: Duration::from_secs(30),
         };
         let report = Arc::<Report>::default();
-        let (fetch, news) =
-            Fetch::start(self.service.clone(), store.clone(), self.clock.clone(), settings, report.clone());
+        let clock = ServiceClock::new(self.clock.clone());
+        let (fetch, news) = Fetch::start(self.service.clone(), store.clone(), clock, settings, report.clone());
         let (follows, begun, readers) = Default::default();
         self.house = Some(House { store, fetch, news, follows, report, begun, readers });
         Ok(())

@@ -1,7 +1,7 @@
 //! Listings and lookups over a scripted source and a real store.
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, ServiceClock};
 use crate::fetch::scripted::ScriptedSource;
 use crate::fetch::service::Service;
 use crate::fetch::{News, Selection, Since};
@@ -51,7 +51,7 @@ impl Room {
         let shared = Arc::new(Shared {
             service,
             store: Store::open(dir.path()).unwrap(),
-            clock: Arc::<ManualClock>::clone(&clock),
+            clock: ServiceClock::new(Arc::<ManualClock>::clone(&clock)),
             settings: watch::Sender::new(Arc::new(settings)),
             news: sender,
             tasks: TaskTracker::new(),

@@ -1,7 +1,7 @@
 //! Streams over a real store and a service in memory with the real one's pages, tokens and ends.
 
 use super::*;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, ServiceClock, SystemClock};
 use crate::fetch::pages::Via;
 use crate::fetch::service::Service;
 use crate::fetch::{FetchSettings, Selection};
@@ -175,7 +175,7 @@ fn room(store: Arc<Store>, fake: Arc<Fake>) -> Room {
     let shared = Arc::new(Shared {
         service,
         store: store.clone(),
-        clock: Arc::new(SystemClock),
+        clock: ServiceClock::new(Arc::new(SystemClock)),
         settings: watch::Sender::new(Arc::new(settings)),
         news: sender,
         tasks: tokio_util::task::TaskTracker::new(),

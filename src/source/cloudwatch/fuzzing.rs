@@ -55,7 +55,8 @@ fn client() -> (tokio::runtime::Runtime, CloudWatch) {
     let options = ConnectOptions { region: Some("eu-west-1".into()), ..ConnectOptions::default() };
     // Refused credentials are never read afresh: that makes a client.
     let never = Duration::from_secs(u64::from(u32::MAX));
-    let source = runtime.block_on(CloudWatch::connect_from(options, loader, never)).expect("a client");
+    let clock = ServiceClock::new(Arc::new(crate::clock::SystemClock));
+    let source = runtime.block_on(CloudWatch::connect_from(options, clock, loader, never)).expect("a client");
     (runtime, source)
 }
 

@@ -20,6 +20,7 @@ mod tests;
 
 pub use config::{ConnectError, ConnectOptions};
 
+use crate::clock::ServiceClock;
 use crate::model::{LogGroup, LogStream};
 use crate::source::{
     Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,
@@ -45,6 +46,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(3);
 /// The service.
 pub struct CloudWatch {
     options: ConnectOptions,
+    clock: Arc<ServiceClock>,
     base: BaseLoader,
     region: String,
     reload_interval: Duration,
@@ -72,12 +74,15 @@ pub struct Identity {
 
 impl CloudWatch {
     /// Finds out region, endpoint and where credentials come from. No call of the service, so wrong credentials show only later.
-    pub async fn connect(options: ConnectOptions) -> Result<CloudWatch, ConnectError> {
-        CloudWatch::connect_from(options, config::machine_loader, RELOAD_INTERVAL).await
+    ///
+    /// `clock` learns the service's time from its answers.
+    pub async fn connect(options: ConnectOptions, clock: Arc<ServiceClock>) -> Result<CloudWatch, ConnectError> {
+        CloudWatch::connect_from(options, clock, config::machine_loader, RELOAD_INTERVAL).await
     }
 
     async fn connect_from(
         options: ConnectOptions,
+        clock: Arc<ServiceClock>,
         base: BaseLoader,
         reload_interval: Duration,
     ) -> Result<CloudWatch, ConnectError> {
@@ -85,7 +90,7 @@ impl CloudWatch {
         let region = loaded.region.clone();
         let options = ConnectOptions { region: Some(region.clone()), ..options };
         let live = RwLock::new(Arc::new(Live::new(loaded)));
-        Ok(CloudWatch { options, base, region, reload_interval, live, reloading: Semaphore::new(1) })
+        Ok(CloudWatch { options, clock, base, region, reload_interval, live, reloading: Semaphore::new(1) })
     }
 
     /// Resolves the credentials without a call of the service (the providers may call their own).

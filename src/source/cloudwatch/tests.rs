@@ -1,6 +1,7 @@
 //! Against a small HTTP server with scripted answers, and credentials of its own: nothing of the machine is looked at.
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::model::Timestamp;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_cloudwatchlogs::config::Credentials;
@@ -75,7 +76,7 @@ async fn connect(url: &str, base: BaseLoader) -> CloudWatch {
         operation_timeout: Duration::from_secs(2),
         ..ConnectOptions::default()
     };
-    CloudWatch::connect_from(options, base, Duration::ZERO).await.unwrap()
+    CloudWatch::connect_from(options, ServiceClock::new(Arc::new(SystemClock)), base, Duration::ZERO).await.unwrap()
 }
 
 async fn kind_of(answer: Answer, token: Option<&str>) -> SourceError {
