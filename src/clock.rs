@@ -101,6 +101,17 @@ const WORTH_TELLING: Duration = Duration::from_secs(30);
 /// `Date` counts whole seconds: it may be that much later already.
 const DATE_GRAIN: i64 = 999;
 
+/// One moment by two clocks that may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The earlier of the two: what is settled by it is so by either clock.
+    pub earliest: Timestamp,
+    /// The service's, as far as it is known.
+    pub now: Timestamp,
+    /// The later of the two: what a read up to it leaves out is stamped ahead by either clock.
+    pub latest: Timestamp,
+}
+
 /// The service's clock as far as its answers tell, and the machine's where they don't.
 ///
 /// An answer was dated somewhere between its request and its arrival, so it bounds what the service's clock shows; the estimate moves
@@ -184,18 +195,14 @@ impl ServiceClock {
 
     /// The service's present moment as far as it is known, else the machine's. Never more than a day ahead of the machine's.
     pub fn now(&self) -> Timestamp {
+        self.moment().now
+    }
+
+    /// The present moment by both clocks.
+    pub fn moment(&self) -> Moment {
         let machine = self.machine.now();
-        self.service().map_or(machine, |service| service.min(machine + MOST_AHEAD))
-    }
-
-    /// The earlier of the service's and the machine's present moment: what is settled by it is so by either.
-    pub fn earliest(&self) -> Timestamp {
-        self.now().min(self.machine.now())
-    }
-
-    /// The later of the two: what a read up to it leaves out is stamped ahead by either.
-    pub fn latest(&self) -> Timestamp {
-        self.now().max(self.machine.now())
+        let now = self.service().map_or(machine, |service| service.min(machine + MOST_AHEAD));
+        Moment { earliest: now.min(machine), now, latest: now.max(machine) }
     }
 
     /// By how many ms the machine's clock is ahead of the service's, or behind it; `None` if that isn't known.
@@ -250,7 +257,8 @@ mod tests {
     }
 
     fn seconds(clock: &ServiceClock) -> [i64; 3] {
-        [clock.earliest(), clock.now(), clock.latest()].map(|at| (at.0 - NOON.0).div_euclid(1000))
+        let Moment { earliest, now, latest } = clock.moment();
+        [earliest, now, latest].map(|at| (at.0 - NOON.0).div_euclid(1000))
     }
 
     #[test]

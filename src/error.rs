@@ -29,6 +29,8 @@ pub enum ErrorKind {
     /// The cache's index of a stream is damaged: the stream is fetched anew, under a new inode (ESTALE, for which the kernel looks
     /// the name up again).
     IndexLost,
+    /// The stream was deleted and made again: its name means another file by now (ESTALE, for which the kernel looks the name up again).
+    Replaced,
     /// A name or view that means nothing (EINVAL).
     Invalid,
     /// Something tried to write (EROFS).
@@ -96,6 +98,7 @@ impl Error {
             }
             ErrorKind::TextLost => "nothing is lost; check the cache's disk if this comes again",
             ErrorKind::IndexLost => "open it again; the stream is fetched anew",
+            ErrorKind::Replaced => "open it again by its name",
             ErrorKind::Invalid => "see `.cwlogs/README` for what names mean",
             ErrorKind::ReadOnly => "the mount is read-only: copy the file elsewhere to change it",
             ErrorKind::Unsupported => "this log group's class answers only Logs Insights",

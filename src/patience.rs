@@ -15,6 +15,8 @@ const STOPPED: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A moment until which something may take, and its one grace.
+///
+/// What is done until then is waited for by [`before`] from end to end: a time that nobody watched looks like a stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     at: Instant,
@@ -49,6 +51,12 @@ impl Deadline {
     /// Whether it is over at `now`; takes a stop since the last look into account.
     pub fn is_over(&mut self) -> bool {
         self.look(Instant::now())
+    }
+
+    /// Whether a stop was met.
+    pub fn was_stopped(&mut self) -> bool {
+        self.look(Instant::now());
+        !self.grace
     }
 
     /// What is left of it.

@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     events: vec![LogEvent { timestamp, ingestion_time, message: cli.line.clone() }],
                     complete: true,
                     settled_to: Some(now),
+                    settled_by_service: true,
                     read_to: Some(now),
                 }
             });

@@ -28,7 +28,7 @@ pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result
         let store = Store::open(&cache_dir)
             .map_err(|error| Failure::new(format!("cache folder {}: {error}", cache_dir.display())))?;
         // What is settled by either clock; nothing is known of the service's yet.
-        let now = clock.earliest();
+        let now = clock.moment().earliest;
         let mut settings = config.fetch_settings(source.quotas());
         // It chooses hours here, not streams.
         let since = settings.selection.since.take();

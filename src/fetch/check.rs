@@ -5,19 +5,22 @@
 //!    opened next.
 //! 3. Past that again, and for a single stream: GetLogEvents from its settled edge.
 //!
-//! Events of complete streams in an answer are kept; names that the catalogue doesn't know go to the listing.
+//! Events of complete streams in an answer are kept; names that the catalogue doesn't know go to the listing. Where the group refuses
+//! FilterLogEvents, or gives empty pages only, the third way is the only one. A stream of which something can't be kept, or which can't be
+//! read by itself, is told apart from the others: they are vouched for all the same.
 
 use super::commit::{Batch, Seal, commit};
 use super::fault::Fault;
 use super::merge::Pass;
-use super::pages::TOKEN_TRIES;
+use super::pages::{EMPTY_RUN, TOKEN_TRIES};
 use super::poll::is_half_full;
 use super::refresh::read_from;
 use super::service::Weight;
 use super::stream::{Group, Streams, lock};
-use super::vouch::{AHEAD, Depth, Past, Plan, back, covered, edge, extend, plan, settles};
+use super::vouch::{AHEAD, Depth, Past, Plan, Trust, back, covered, edge, extend, plan, settles};
+use crate::clock::Moment;
 use crate::model::{LogEvent, StreamId, Timestamp};
-use crate::source::FilterEvents;
+use crate::source::{Call, FilterEvents};
 use crate::store::row::{Extent, Vouch};
 use futures_util::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -63,40 +66,59 @@ impl Members {
         Members { by_name, extents }
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (StreamId, &str, &Extent)> {
+        self.extents.iter().map(|(id, (name, extent))| (*id, name.as_str(), extent))
+    }
+
     /// From where each is read again: its settled edge, and further back by `back`.
-    fn edges(&self, chain: Option<Vouch>, settle_after: Duration, back: Duration) -> Vec<(StreamId, Timestamp)> {
-        let from = |extent| (edge(extent, chain, settle_after) - back).max(Timestamp::EPOCH);
+    fn edges(
+        &self,
+        chain: Option<Vouch>,
+        settle_after: Duration,
+        trust: Trust,
+        back: Duration,
+    ) -> Vec<(StreamId, Timestamp)> {
+        let from = |extent| (edge(extent, chain, settle_after, trust) - back).max(Timestamp::EPOCH);
         self.extents.iter().map(|(id, (_, extent))| (*id, from(extent))).collect()
     }
 }
 
+/// Streams of which nothing could be kept or read, and why.
+pub(crate) type Refused = HashMap<StreamId, Fault>;
+
 /// What one read over several streams brought.
+#[derive(Default)]
 pub(crate) struct Swept {
     /// Read to the end, within the pages allowed.
-    drained: bool,
+    pub(crate) drained: bool,
     pub(crate) pages: usize,
     pages_with_events: usize,
     /// Least timestamp of an event taken in since `now - settle_after`.
     young: Option<Timestamp>,
     /// Exact names of streams in the answer.
     seen: HashSet<String>,
+    /// Streams of which something could not be kept.
+    pub(crate) refused: Refused,
 }
 
-/// Brings the complete streams among `wanted` up to date and notes what it vouches for.
-pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet<StreamId>) -> Result<(), Fault> {
-    let began = Instant::now();
-    let now = home.shared.clock.now();
+/// Brings the complete streams among `wanted` up to date and notes what it vouches for; tells for which of them it can't.
+pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet<StreamId>) -> Result<Refused, Fault> {
+    let began = home.begin();
+    let now = home.shared.clock.moment();
+    let trust = Trust::of(&home.shared.clock);
     let settings = home.shared.settings.borrow().clone();
     let members = load(&home, &group).await?;
     let waiting: HashSet<StreamId> = wanted.iter().copied().filter(|id| members.extents.contains_key(id)).collect();
     let (chain, past, from_edges, late, too_large, unread) = {
-        let state = lock(&group.checks.state);
+        let mut state = lock(&group.checks.state);
         let unread = waiting.iter().any(|id| !state.was_read_within(*id, EDGES_INTERVAL));
-        (state.chain, state.whole.clone().map(|w| w.1), state.from_edges, state.late, state.too_large, unread)
+        let chain = state.trusted_chain(trust);
+        (chain, state.whole.clone().map(|w| w.1), state.from_edges, state.late, state.too_large, unread)
     };
     // What was settled when a stream was last read may since have got events that are late by no more than the window.
     let back_more = settings.late_window.saturating_sub(settings.settle_after);
-    let edges = members.edges(chain, settings.settle_after, back_more);
+    let edges = members.edges(chain, settings.settle_after, trust, back_more);
     // Their rows are gone or not complete: no check says anything about them, and nobody must wait for one.
     lock(&group.checks.state).note_reads(wanted.difference(&waiting).copied(), began);
 
@@ -105,6 +127,7 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
     let is_large = too_large.is_some_and(|(_, until)| Instant::now() < until);
     let due = small || from_edges.is_none_or(|at| at.elapsed() >= EDGES_INTERVAL) || (is_large && unread);
     let depths: &[Depth] = match late {
+        _ if home.refusals.get(Call::FilterLogEvents, &group.name).is_some() => &[],
         _ if due => &[Depth::Edges, Depth::Late, Depth::Near],
         Some(at) if at.elapsed() >= LATE_INTERVAL => &[Depth::Late, Depth::Near],
         _ => &[Depth::Near],
@@ -114,7 +137,7 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
     let mut busy = HashSet::new();
     for depth in depths {
         let Some(plan) = plan(&edges, &waiting, past.as_ref(), *depth, settings.late_window, SLACK) else {
-            return Ok(());
+            return Ok(Refused::new());
         };
         let hopeless = too_large.is_some_and(|(from, until)| plan.from <= from && Instant::now() < until);
         // What isn't settled is looked at again however large the group is: a read of the late window doesn't stand for that.
@@ -126,15 +149,19 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
             continue;
         }
         tried = Some(plan.from);
-        let swept =
-            sweep(&home, &group, &members, &[], plan.from, now, settings.settle_after, Weight::Refreshing, pages)
-                .await?;
+        let swept = sweep(&home, &group, &members, &[], plan.from, now, Weight::Refreshing, pages).await;
+        let swept = match swept {
+            Err(fault) if fault.is_refusal() => break,
+            swept => swept?,
+        };
         if swept.drained {
             let near = *depth == Depth::Near && past.as_ref().is_some_and(|p| p.large);
             let back = back(past.as_ref(), *depth, settings.late_window);
-            let done = Done { plan, near, back, began, now, swept, edges: &edges, settle_after: settings.settle_after };
+            let settle_after = settings.settle_after;
+            let done = Done { plan, near, back, began, now, swept, edges: &edges, settle_after, trust };
             note_whole(&group, past.as_ref(), &done);
-            return Ok(());
+            seal_aged(&home, &members, &done).await?;
+            return Ok(done.swept.refused);
         }
         lock(&group.checks.state).too_large = Some((plan.from, Instant::now() + TOO_LARGE));
         busy = swept.seen;
@@ -145,7 +172,7 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
     if due {
         lock(&group.checks.state).from_edges = Some(began);
     }
-    by_names(&home, &group, &members, &edges, &waiting, &busy, settings.settle_after, back_more).await
+    by_names(&home, &group, &members, &edges, &waiting, &busy, back_more).await
 }
 
 struct Done<'a> {
@@ -154,15 +181,17 @@ struct Done<'a> {
     near: bool,
     back: Duration,
     began: Instant,
-    now: Timestamp,
+    now: Moment,
     swept: Swept,
     edges: &'a [(StreamId, Timestamp)],
     settle_after: Duration,
+    trust: Trust,
 }
 
 /// A whole check ended well: it vouches, and extends the chain if it read from edges.
 fn note_whole(group: &Group, past: Option<&Past>, done: &Done<'_>) {
-    let covered = covered(done.edges, past, done.plan.from, done.back);
+    let mut covered = covered(done.edges, past, done.plan.from, done.back);
+    covered.retain(|id| !done.swept.refused.contains_key(id));
     let mut state = lock(&group.checks.state);
     if done.plan.from_edges {
         state.from_edges = Some(done.began);
@@ -170,17 +199,38 @@ fn note_whole(group: &Group, past: Option<&Past>, done: &Done<'_>) {
     if !done.near {
         state.late = Some(done.began);
     }
-    let to = settles(done.now, done.settle_after, done.swept.young);
+    let to = settles(done.now.earliest, done.settle_after, done.swept.young);
     let within = |from: Timestamp, to: Timestamp| done.edges.iter().filter(|(_, e)| from <= *e && *e <= to).count();
     let anew = done.plan.from_edges
         && state.chain.is_none_or(|chain| within(done.plan.from, to) >= within(chain.from, chain.to));
-    let chain = extend(state.chain, done.plan.from, to, anew);
-    state.set_chain(chain);
-    state.whole =
-        Some((done.began, Past { began_at: done.now, covered, large: done.near || done.swept.pages_with_events > 1 }));
+    // What wasn't kept of one stream is missing behind its edge: no chain may speak for it.
+    if done.swept.refused.is_empty() {
+        let check = Vouch { from: done.plan.from, to, by_service: done.trust.is_by_service() };
+        let chain = extend(state.chain, check, anew);
+        state.set_chain(chain);
+    }
+    state.whole = Some((
+        done.began,
+        Past { began_at: done.now.earliest, covered, large: done.near || done.swept.pages_with_events > 1 },
+    ));
 }
 
-async fn load(home: &Arc<Streams>, group: &Group) -> Result<Members, Fault> {
+/// Streams whose edges could not be relied on have been read from there on: they get edges that can be.
+async fn seal_aged(home: &Arc<Streams>, members: &Members, done: &Done<'_>) -> Result<(), Fault> {
+    let mut seals = Vec::new();
+    for (id, from) in done.edges {
+        let aged = members.extents.get(id).is_some_and(|(_, extent)| !done.trust.holds_of(extent));
+        if aged && *from >= done.plan.from && !done.swept.refused.contains_key(id) {
+            let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
+            batch.seal = Some(Seal { from: *from, began: done.now.earliest });
+            seals.push(batch);
+        }
+    }
+    // One that can't be written is read again next time.
+    commit(home, seals).await.map(drop)
+}
+
+pub(crate) async fn load(home: &Arc<Streams>, group: &Group) -> Result<Members, Fault> {
     let store = home.shared.store.clone();
     let id = group.id;
     // A group may have a hundred thousand complete streams.
@@ -196,15 +246,15 @@ pub(crate) async fn sweep(
     members: &Members,
     names: &[String],
     from: Timestamp,
-    now: Timestamp,
-    settle_after: Duration,
+    now: Moment,
     weight: Weight,
     max_pages: usize,
 ) -> Result<Swept, Fault> {
+    let settle_after = home.shared.settings.borrow().settle_after;
     let mut passes: HashMap<StreamId, Pass> = HashMap::new();
-    let mut swept = Swept { drained: false, pages: 0, pages_with_events: 0, young: None, seen: HashSet::new() };
+    let mut swept = Swept::default();
     let mut token: Option<String> = None;
-    let mut pages_ahead = 0;
+    let (mut pages_ahead, mut empties) = (0, 0);
     // Up to where pages have shown all, and how often the read began again there since it came further.
     let (mut reached, mut tries) = (from, 0);
     let mut start = from;
@@ -213,7 +263,7 @@ pub(crate) async fn sweep(
             group: group.name.clone(),
             streams: names.to_vec(),
             start: Some(start),
-            end: Some(now + AHEAD),
+            end: Some(now.latest + AHEAD),
             token: token.clone(),
             limit: None,
         };
@@ -231,19 +281,20 @@ pub(crate) async fn sweep(
         if let Some(last) = page.events.iter().map(|(_, event)| event.timestamp).max().filter(|last| *last > reached) {
             (reached, tries) = (last, 0);
         }
-        let young =
-            page.events.iter().filter(|(_, e)| e.ingestion_time >= now - settle_after).map(|(_, e)| e.timestamp);
+        let since = now.earliest - settle_after;
+        let young = page.events.iter().filter(|(_, e)| e.ingestion_time >= since).map(|(_, e)| e.timestamp);
         swept.young = young.chain(swept.young).min();
         swept.pages += 1;
         swept.pages_with_events += usize::from(!page.events.is_empty());
-        let is_over = is_over(page.events.iter().map(|(_, event)| event), now, &mut pages_ahead);
-        keep(home, group, members, page.events, &mut passes, &mut swept.seen).await?;
+        empties = if page.events.is_empty() { empties + 1 } else { 0 };
+        let is_over = is_over(page.events.iter().map(|(_, event)| event), now.latest, &mut pages_ahead);
+        keep(home, group, members, page.events, &mut passes, &mut swept).await?;
         match page.next {
             next if is_over || next.is_none() => {
                 swept.drained = true;
                 return Ok(swept);
             }
-            Some(_) if swept.pages_with_events > max_pages => return Ok(swept),
+            Some(_) if swept.pages_with_events > max_pages || empties >= EMPTY_RUN => return Ok(swept),
             next => token = next,
         }
     }
@@ -270,8 +321,9 @@ async fn keep(
     members: &Members,
     events: Vec<(String, LogEvent)>,
     passes: &mut HashMap<StreamId, Pass>,
-    seen: &mut HashSet<String>,
+    swept: &mut Swept,
 ) -> Result<(), Fault> {
+    let seen = &mut swept.seen;
     let mut by_stream: BTreeMap<StreamId, Vec<LogEvent>> = BTreeMap::new();
     let mut strange: HashSet<String> = HashSet::new();
     for (name, event) in events {
@@ -292,7 +344,7 @@ async fn keep(
         let stream = home.stream(id)?;
         batches.push(Batch::events(stream, page, true));
     }
-    commit(home, batches).await?;
+    swept.refused.extend(commit(home, batches).await?.refused);
     let mut unknown = Vec::new();
     for name in strange {
         if home.shared.store.stream_by_name(group.id, &name)?.is_none() {
@@ -300,7 +352,7 @@ async fn keep(
         }
     }
     if !unknown.is_empty() {
-        (home.learn)(group.id, unknown);
+        home.lister.learn(group.id, unknown);
     }
     Ok(())
 }
@@ -329,7 +381,6 @@ fn chunks(
     chunks
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn by_names(
     home: &Arc<Streams>,
     group: &Group,
@@ -337,40 +388,46 @@ async fn by_names(
     edges: &[(StreamId, Timestamp)],
     waiting: &HashSet<StreamId>,
     busy: &HashSet<String>,
-    settle_after: Duration,
     back: Duration,
-) -> Result<(), Fault> {
+) -> Result<Refused, Fault> {
+    let settle_after = home.shared.settings.borrow().settle_after;
     let name_of = |id: &StreamId| members.extents.get(id).map(|(name, _)| name.clone());
     let leave_out = |id: StreamId| name_of(&id).is_none_or(|name| busy.contains(&name));
     let by_id: HashMap<StreamId, Timestamp> = edges.iter().copied().collect();
+    let mut refused = Refused::new();
     for (ids, from) in chunks(edges, waiting, &leave_out) {
-        let began = Instant::now();
-        let now = home.shared.clock.now();
+        let began = home.begin();
+        let now = home.shared.clock.moment();
         let names: Vec<String> = ids.iter().filter_map(name_of).collect();
         let swept = match names.len() {
             1 => None,
             _ => {
                 let pages = pages_for(ids.iter().filter(|id| waiting.contains(id)).count());
-                match sweep(home, group, members, &names, from, now, settle_after, Weight::Refreshing, pages).await {
+                match sweep(home, group, members, &names, from, now, Weight::Refreshing, pages).await {
                     Ok(swept) => Some(swept),
                     // One of them may be gone; reading each by itself tells which.
-                    Err(fault) if fault.is_not_found() => None,
+                    Err(fault) if fault.is_not_found() || fault.is_refusal() => None,
                     Err(fault) => return Err(fault),
                 }
             }
         };
-        if swept.is_some_and(|s| s.drained) {
+        if let Some(swept) = swept.filter(|s| s.drained) {
+            let trust = Trust::of(&home.shared.clock);
             let mut seals = Vec::new();
-            for id in &ids {
+            let kept: Vec<StreamId> = ids.iter().copied().filter(|id| !swept.refused.contains_key(id)).collect();
+            for id in &kept {
                 let old = by_id.get(id).copied().unwrap_or(Timestamp::EPOCH);
-                if now - settle_after >= old + back + SEAL_STEP {
+                let aged = members.extents.get(id).is_some_and(|(_, extent)| !trust.holds_of(extent));
+                if aged || now.earliest - settle_after >= old + back + SEAL_STEP {
                     let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
-                    batch.seal = Some(Seal { from: old, began: now });
+                    batch.seal = Some(Seal { from: old, began: now.earliest });
                     seals.push(batch);
                 }
             }
+            // A row that can't be written is read from the same edge again.
             commit(home, seals).await?;
-            lock(&group.checks.state).note_reads(ids.iter().copied(), began);
+            lock(&group.checks.state).note_reads(kept, began);
+            refused.extend(swept.refused);
             continue;
         }
         let waits = Arc::new(());
@@ -385,11 +442,12 @@ async fn by_names(
             match read {
                 // Told by `read_from`; what is cached of it is all that there is.
                 Err(Fault::Known(_)) => lock(&group.checks.state).note_reads([id], began),
+                Err(fault) if fault.is_of_one_stream() => drop(refused.insert(id, fault)),
                 other => other?,
             }
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// Pages that may be read for so many waiting streams together: each of them alone would cost two calls at least.

@@ -3,14 +3,18 @@
 //! Several reads of one stream run at once (a poll, a check, a download). Each compares under the stream's [`Appender`], which is held
 //! until the append is durable, so none can miss what another is just appending. The step runs in a task of its own: a caller that is
 //! dropped halfway can't release the appender under a running append. Several streams are locked in order of their ids.
+//!
+//! A stream that the cache can't take events of, for whatever is wrong with its files, is refused alone: the others of the commit are
+//! kept, and the caller is told who wasn't.
 
 use super::fault::Fault;
-use super::merge::{Counted, missing, span_of};
+use super::merge::{Counted, is_any_missing, missing, span_of};
 use super::stream::{Stream, Streams};
-use super::vouch::settles;
-use crate::model::{LogEvent, Span, Timestamp};
+use super::vouch::{Trust, own_edge, settles};
+use crate::model::{LogEvent, Span, StreamId, Timestamp};
 use crate::store::row::StreamRow;
 use crate::store::{Append, Counts};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Held while events of one stream are compared and appended.
@@ -46,73 +50,149 @@ impl Batch {
     }
 }
 
-/// Appends what is new of each batch, all in one append. Each stream at most once. Returns the number of events appended.
-pub(crate) async fn commit(home: &Arc<Streams>, batches: Vec<Batch>) -> Result<u64, Fault> {
-    if batches.is_empty() {
-        return Ok(0);
-    }
-    let task = home.shared.tasks.spawn(step(home.clone(), batches));
-    let outcome = task.await.unwrap_or(Err(Fault::Died));
-    if let Err(Fault::Store(error)) = &outcome {
-        home.renew_if_lost(error).await;
-    }
-    outcome
+/// What became of a commit.
+#[derive(Debug, Default)]
+pub(crate) struct Committed {
+    /// Events appended.
+    pub(crate) added: u64,
+    /// Streams that took nothing, and why.
+    pub(crate) refused: HashMap<StreamId, Fault>,
 }
 
-async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<u64, Fault> {
+impl Committed {
+    /// For one stream, whose refusal is the caller's failure.
+    pub(crate) fn of_one(self) -> Result<u64, Fault> {
+        match self.refused.into_values().next() {
+            Some(fault) => Err(fault),
+            None => Ok(self.added),
+        }
+    }
+}
+
+/// Appends what is new of each batch, all in one append. Each stream at most once. An error is of the whole commit.
+pub(crate) async fn commit(home: &Arc<Streams>, batches: Vec<Batch>) -> Result<Committed, Fault> {
+    if batches.is_empty() {
+        return Ok(Committed::default());
+    }
+    let task = home.shared.tasks.spawn(step(home.clone(), batches));
+    let committed = task.await.unwrap_or(Err(Fault::Died))?;
+    for fault in committed.refused.values() {
+        if let Fault::Store(error) = fault {
+            home.failed_on(error).await;
+        }
+    }
+    Ok(committed)
+}
+
+/// The same of one stream.
+pub(crate) async fn commit_one(home: &Arc<Streams>, batch: Batch) -> Result<u64, Fault> {
+    commit(home, vec![batch]).await?.of_one()
+}
+
+async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, Fault> {
+    renew_listings(&home, &batches).await;
     batches.sort_by_key(|b| b.stream.id);
     let mut held = Vec::with_capacity(batches.len());
     for batch in &batches {
         held.push(batch.stream.appender.clone().lock_owned().await);
     }
-    let (settle_after, late_window) = {
-        let settings = home.shared.settings.borrow();
-        (settings.settle_after, settings.late_window)
-    };
-    let now = home.shared.clock.now();
+    let mut committed = Committed::default();
     let mut appends = Vec::new();
     let mut moved: Vec<(Arc<Stream>, bool)> = Vec::new();
     for batch in batches {
-        let Some(row) = home.shared.store.stream(batch.stream.id)? else { continue };
-        if row.gone || (batch.only_complete && !row.extent.complete) {
-            continue;
-        }
-        // A tail that reads the end alone sees whatever any read finds; but a download's page needn't join on to what the tail
-        // has, and would put later events before those of the gap: until it is complete, polls alone bring them.
-        if row.extent.complete {
-            for suffix in batch.stream.live_suffixes().iter().filter(|s| s.has_room()) {
-                suffix.take(batch.page.clone(), now, late_window);
+        let (stream, completes) = (batch.stream.clone(), batch.complete);
+        match plan(&home, batch) {
+            Ok(Planned { append, moves }) => {
+                appends.extend(append);
+                if moves {
+                    moved.push((stream, completes));
+                }
             }
-        }
-        let mut counts = stored(&home, &row, span_of(&batch.page))?;
-        let events = missing(batch.page, &mut counts);
-        let settled_to = match batch.seal {
-            Some(seal) => settled_to(&home, &row, seal, settle_after, &events)?,
-            None => None,
-        };
-        let read_to = batch.read_to.filter(|at| *at != row.extent.read_to);
-        let complete = batch.complete && !row.extent.complete;
-        if !events.is_empty() || complete || settled_to.is_some() || read_to.is_some() {
-            if !events.is_empty() || complete || batch.beat {
-                moved.push((batch.stream, batch.complete));
-            }
-            appends.push(Append { stream: Some(row.id), events, complete: batch.complete, settled_to, read_to });
-        } else if batch.beat {
-            moved.push((batch.stream, batch.complete));
+            Err(fault) => drop(committed.refused.insert(stream.id, fault)),
         }
     }
-    let added = appends.iter().map(|a| a.events.len() as u64).sum();
+    let ids: Vec<(Option<StreamId>, u64)> = appends.iter().map(|a| (a.stream, a.events.len() as u64)).collect();
     if !appends.is_empty() {
-        home.shared.store.append(appends).await?;
+        let ends = home.shared.store.append_each(appends).await?;
+        for ((id, events), end) in ids.into_iter().zip(ends) {
+            match (id, end) {
+                (_, Ok(_)) => committed.added += events,
+                (Some(id), Err(error)) => drop(committed.refused.insert(id, error.into())),
+                (None, Err(error)) => return Err(error.into()),
+            }
+        }
     }
     drop(held);
-    for (stream, complete) in moved {
+    for (stream, complete) in moved.into_iter().filter(|(stream, _)| !committed.refused.contains_key(&stream.id)) {
         stream.progress.send_modify(|p| {
             p.complete |= complete;
             p.commits += 1;
         });
     }
-    Ok(added)
+    Ok(committed)
+}
+
+/// Before new events are put behind old ones it must be known that the streams are still those that they were (see `generation`).
+async fn renew_listings(home: &Streams, batches: &[Batch]) {
+    let mut groups = BTreeSet::new();
+    for batch in batches.iter().filter(|batch| !batch.page.is_empty()) {
+        let (group, id) = (batch.stream.group.id, batch.stream.id);
+        if !groups.contains(&group) && !home.lister.is_current(group, id) && brings_news(home, batch) {
+            groups.insert(group);
+        }
+    }
+    for group in groups {
+        home.lister.renew(group).await;
+    }
+}
+
+/// Whether a batch puts something behind what is stored. What can't be looked at fails when it is committed.
+fn brings_news(home: &Streams, batch: &Batch) -> bool {
+    let Ok(Some(row)) = home.shared.store.stream(batch.stream.id) else { return false };
+    row.extent.events > 0
+        && stored(home, &row, span_of(&batch.page)).is_ok_and(|counts| is_any_missing(&batch.page, &counts))
+}
+
+/// What a batch comes to.
+#[derive(Default)]
+struct Planned {
+    append: Option<Append>,
+    /// It is progress, even where nothing is appended.
+    moves: bool,
+}
+
+/// Compares a batch with what is stored of its stream, whose appender is held.
+fn plan(home: &Streams, batch: Batch) -> Result<Planned, Fault> {
+    let (settle_after, late_window) = {
+        let settings = home.shared.settings.borrow();
+        (settings.settle_after, settings.late_window)
+    };
+    let Some(row) = home.shared.store.stream(batch.stream.id)? else { return Ok(Planned::default()) };
+    if row.gone || (batch.only_complete && !row.extent.complete) {
+        return Ok(Planned::default());
+    }
+    // A tail that reads the end alone sees whatever any read finds; but a download's page needn't join on to what the tail
+    // has, and would put later events before those of the gap: until it is complete, polls alone bring them.
+    if row.extent.complete {
+        let now = home.shared.clock.now();
+        for suffix in batch.stream.live_suffixes().iter().filter(|s| s.has_room()) {
+            suffix.take(batch.page.clone(), now, late_window);
+        }
+    }
+    let mut counts = stored(home, &row, span_of(&batch.page))?;
+    let events = missing(batch.page, &mut counts);
+    let settled_to = match batch.seal {
+        Some(seal) => settled_to(home, &row, seal, settle_after, &events)?,
+        None => None,
+    };
+    let read_to = batch.read_to.filter(|at| *at != row.extent.read_to);
+    let complete = batch.complete && !row.extent.complete;
+    let appends = !events.is_empty() || complete || settled_to.is_some() || read_to.is_some();
+    let moves = batch.beat || !events.is_empty() || complete;
+    let settled_by_service = home.shared.clock.is_known();
+    let append =
+        Append { stream: Some(row.id), events, complete: batch.complete, settled_to, settled_by_service, read_to };
+    Ok(Planned { append: appends.then_some(append), moves })
 }
 
 fn stored(home: &Streams, row: &StreamRow, span: Option<Span>) -> Result<Counts, Fault> {
@@ -133,7 +213,11 @@ fn settled_to(
     new: &[LogEvent],
 ) -> Result<Option<Timestamp>, Fault> {
     let by_age = seal.began - settle_after;
-    if by_age <= row.extent.settled_to || by_age <= seal.from {
+    let trust = Trust::of(&home.shared.clock);
+    let before = own_edge(&row.extent, trust);
+    // An edge that can't be relied on is set anew, though it may be no later.
+    let moves = |edge: Timestamp| edge > before || !trust.holds_of(&row.extent);
+    if !moves(by_age) || by_age <= seal.from {
         return Ok(None);
     }
     let span = Span { start: seal.from, end: by_age };
@@ -141,5 +225,5 @@ fn settled_to(
     let fresh =
         new.iter().filter(|e| span.contains(e.timestamp) && e.ingestion_time >= by_age).map(|e| e.timestamp).min();
     let young = stored.into_iter().chain(fresh).min();
-    Ok(Some(settles(seal.began, settle_after, young)).filter(|edge| *edge > row.extent.settled_to))
+    Ok(Some(settles(seal.began, settle_after, young)).filter(|edge| moves(*edge)))
 }

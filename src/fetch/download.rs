@@ -5,7 +5,7 @@
 //! unknown until a download came to the end. As long as nobody waits for it, but it is read ahead of who may come, one request at a
 //! time gives way to everybody else's.
 
-use super::commit::{Batch, Seal, commit};
+use super::commit::{Batch, Seal, commit_one};
 use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
 use super::pages::Via;
@@ -14,7 +14,8 @@ use super::service::Weight;
 use super::side_by_side::{self, Long};
 use super::stream::{Stream, lock};
 use super::sweep;
-use super::vouch::settles;
+use super::vouch::{Trust, settles};
+use crate::clock::Moment;
 use crate::error::Error;
 use crate::model::{Span, Timestamp};
 use std::sync::Arc;
@@ -168,6 +169,7 @@ async fn run(stream: Arc<Stream>, via: Via) {
 
 async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     stream.check_class()?;
+    stream.check_health()?;
     let row = stream.row()?;
     if row.gone {
         return Err(stream.not_found().into());
@@ -176,32 +178,45 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
         return Ok(Drained::All(0));
     }
     let wanted = || lock(&stream.downloads).held > 0;
-    let began = Instant::now();
-    let now = stream.home.shared.clock.now();
+    let began = stream.home.begin();
+    let now = stream.home.shared.clock.moment();
     let (start, read_to) = match row.extent.newest {
-        None => (None, now),
+        None => (None, now.earliest),
         Some(newest) => {
             // What an earlier part read may since have got late events; what was settled when it was read has not.
             let settled = settled(&stream, row.extent.read_to)?;
             if newest <= settled {
-                (Some(newest), now)
+                (Some(newest), now.earliest)
             } else {
                 (Some(settled.max(Timestamp::EPOCH)), row.extent.read_to)
             }
         }
     };
     let mut doubts = DOUBTS.iter();
+    let passed = stream.past_the_desert(start);
+    let mut from = passed.or(start);
+    // What is passed over may hold events yet, so it isn't settled.
+    let (mut is_doubtful, mut may_be_stuck) = (passed.is_some(), true);
     loop {
         let newest_told = row.stream.last_event;
-        let long = Long { stream: &stream, start, now, newest_told, read_to: Some(read_to), via };
+        let read_to = Some(read_to);
+        let long = Long { stream: &stream, start: from, now: now.latest, newest_told, read_to, via, may_be_stuck };
         match side_by_side::read(long, &wanted).await? {
+            Drained::Stuck(at) => match stream.leave_desert(at)? {
+                Some(hint) => (from, is_doubtful) = (Some(hint), true),
+                // It goes on for as long as somebody waits.
+                None => (from, may_be_stuck) = (at, false),
+            },
             Drained::LeftEarly => return Ok(Drained::LeftEarly),
-            Drained::All(0) if row.extent.newest.is_none() && told_of_events(&stream, now)? => {
+            Drained::All(0) if row.extent.newest.is_none() && told_of_events(&stream, now.latest)? => {
                 let Some(delay) = doubts.next() else { break };
                 tokio::time::sleep(*delay).await;
             }
             Drained::All(_) => break,
         }
+    }
+    if is_doubtful && stream.row()?.extent.newest.is_none() && !stream.is_told_empty()? {
+        return Err(Fault::Empties);
     }
     let read = now;
     let Some((began, now)) = join_checks(&stream, began, now, &wanted).await? else {
@@ -210,17 +225,18 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     let mut last = if now == read {
         Batch::events(stream.clone(), Vec::new(), false)
     } else {
-        ahead(&stream, weight(&stream), now + Duration::from_millis(1), now).await?
+        ahead(&stream, weight(&stream), now.latest + Duration::from_millis(1), now.latest).await?
     };
     let events = last.page.len() as u64;
     last.complete = true;
-    last.read_to = Some(now);
-    last.seal = Some(Seal { from: Timestamp::EPOCH, began: now });
+    last.read_to = Some(now.earliest);
+    last.seal = (!is_doubtful).then_some(Seal { from: Timestamp::EPOCH, began: now.earliest });
     last.beat = true;
     refresh::was_read(&stream, began);
-    commit(&stream.home, vec![last]).await?;
+    commit_one(&stream.home, last).await?;
     // A listing may have replaced it meanwhile: then nothing was kept, and nobody would hear of an end.
     if stream.row()?.gone {
+        stream.check_generation()?;
         return Err(stream.not_found().into());
     }
     Ok(Drained::All(events))
@@ -245,27 +261,30 @@ fn settled(stream: &Stream, began: Timestamp) -> Result<Timestamp, Fault> {
 async fn join_checks(
     stream: &Arc<Stream>,
     mut began: Instant,
-    mut now: Timestamp,
+    mut now: Moment,
     wanted: &(dyn Fn() -> bool + Sync),
-) -> Result<Option<(Instant, Timestamp)>, Fault> {
+) -> Result<Option<(Instant, Moment)>, Fault> {
     for _ in 0..JOIN_TRIES {
-        let edge = now - stream.home.shared.settings.borrow().settle_after;
-        if lock(&stream.group.checks.state).chain.is_none_or(|chain| chain.to <= edge) {
+        let edge = now.earliest - stream.home.shared.settings.borrow().settle_after;
+        let chain = stream.group.chain(Trust::of(&stream.home.shared.clock));
+        if chain.is_none_or(|chain| chain.to <= edge) {
             break;
         }
-        (began, now) = (Instant::now(), stream.home.shared.clock.now());
+        (began, now) = (stream.home.begin(), stream.home.shared.clock.moment());
         let read = Read {
             stream,
             weight: weight(stream),
             start: Some(edge),
-            end: now + Duration::from_millis(1),
+            end: now.latest + Duration::from_millis(1),
             read_to: None,
             only_complete: false,
             calls: None,
             tally: None,
         };
-        if drain(read, wanted).await? == Drained::LeftEarly {
-            return Ok(None);
+        match drain(read, wanted).await? {
+            Drained::All(_) => {}
+            Drained::LeftEarly => return Ok(None),
+            Drained::Stuck(_) => return Err(Fault::Empties),
         }
     }
     Ok(Some((began, now)))

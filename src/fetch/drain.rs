@@ -3,16 +3,15 @@
 //! The end is fixed when the read starts, or a busy stream would never end. Only a token returned as it was sent means the end: a page
 //! may be empty anywhere. Each page is committed while the next one is fetched; at most these two are in memory.
 
-use super::commit::{Batch, commit};
+use super::commit::{Batch, Committed, commit};
 use super::fault::Fault;
 use super::merge::Pass;
-use super::pages::{Cursor, Via};
+use super::pages::{Cursor, Taken, Via};
 use super::service::Weight;
 use super::stream::{Stream, Streams, lock};
 use super::tally::Tally;
 use super::vouch::AHEAD;
 use crate::model::Timestamp;
-use crate::source::GetEvents;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
@@ -42,6 +41,8 @@ pub(crate) enum Drained {
     All(u64),
     /// Nobody wants it any more.
     LeftEarly,
+    /// Nothing but empty pages came behind this moment (`None`: from the start on), though more are to follow.
+    Stuck(Option<Timestamp>),
 }
 
 /// Reads and commits; stops after a page if `wanted` says so.
@@ -50,13 +51,11 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
     let mut cursor = Cursor::new(Via::Get, read.start, read.end);
     let mut pass = Pass::default();
     let mut events = 0u64;
-    let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
+    let mut pending: Option<JoinHandle<Result<Committed, Fault>>> = None;
     loop {
         let page = cursor.next(read.stream, read.weight, read.calls).await;
-        if let Some(commit) = pending.take() {
-            commit.await.unwrap_or(Err(Fault::Died))?;
-        }
-        let page = page?;
+        done(pending.take()).await?;
+        let mut page = page?;
         if page.restarted {
             pass = Pass::default();
         }
@@ -68,25 +67,39 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
             tally.page(&page.events);
         }
         events += page.events.len() as u64;
-        if !page.events.is_empty() {
-            let mut batch = Batch::events(read.stream.clone(), pass.page(page.events), read.only_complete);
+        let taken = std::mem::take(&mut page.events);
+        if !taken.is_empty() {
+            let mut batch = Batch::events(read.stream.clone(), pass.page(taken), read.only_complete);
             batch.read_to = read.read_to.take();
             batch.beat = true;
             pending = Some(spawn_commits(home, vec![batch]));
         }
-        if page.ended || !wanted() {
-            if let Some(commit) = pending.take() {
-                commit.await.unwrap_or(Err(Fault::Died))?;
-            }
-            return Ok(if page.ended { Drained::All(events) } else { Drained::LeftEarly });
+        if page.ended || page.stuck || !wanted() {
+            done(pending.take()).await?;
+            return Ok(match page {
+                Taken { ended: true, .. } => Drained::All(events),
+                Taken { stuck: true, .. } => Drained::Stuck(cursor.newest()),
+                _ => Drained::LeftEarly,
+            });
         }
     }
 }
 
 /// Commits in a task of its own.
-pub(super) fn spawn_commits(home: &Arc<Streams>, batches: Vec<Batch>) -> JoinHandle<Result<u64, Fault>> {
+pub(super) fn spawn_commits(home: &Arc<Streams>, batches: Vec<Batch>) -> JoinHandle<Result<Committed, Fault>> {
     let home = home.clone();
     home.shared.tasks.clone().spawn(async move { commit(&home, batches).await })
+}
+
+/// Waits for a commit of one stream under way.
+pub(super) async fn done<J>(commit: Option<J>) -> Result<(), Fault>
+where
+    J: Future<Output = Result<Result<Committed, Fault>, tokio::task::JoinError>>,
+{
+    match commit {
+        Some(commit) => commit.await.unwrap_or(Err(Fault::Died))?.of_one().map(drop),
+        None => Ok(()),
+    }
 }
 
 /// One page of what is stamped ahead of `from`, the end of a drained read.
@@ -97,7 +110,6 @@ pub(crate) async fn ahead(
     now: Timestamp,
 ) -> Result<Batch, Fault> {
     let end = now + AHEAD + std::time::Duration::from_millis(1);
-    let request = GetEvents { start: Some(from), end: Some(end), ..stream.request() };
-    let page = stream.home.get(weight, request).await?;
+    let page = Cursor::new(Via::Get, Some(from), end).next(stream, weight, None).await?;
     Ok(Batch::events(stream.clone(), Pass::default().page(page.events), false))
 }

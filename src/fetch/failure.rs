@@ -42,7 +42,10 @@ pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
 pub(crate) fn store_error(subject: &str, error: StoreError) -> Error {
     let kind = match error.kind {
         StoreErrorKind::NoSpace => ErrorKind::NoSpace,
-        StoreErrorKind::Damaged | StoreErrorKind::CatalogueLost | StoreErrorKind::Refused => ErrorKind::Damaged,
+        StoreErrorKind::Exhausted => ErrorKind::Unavailable,
+        StoreErrorKind::Damaged | StoreErrorKind::CatalogueLost | StoreErrorKind::Refused | StoreErrorKind::Sick(_) => {
+            ErrorKind::Damaged
+        }
         StoreErrorKind::TextLost(_) => ErrorKind::TextLost,
         StoreErrorKind::IndexLost(_) => ErrorKind::IndexLost,
         StoreErrorKind::Missing => ErrorKind::NotFound,

@@ -1,5 +1,6 @@
 //! Why a transfer failed, before its subject is known; becomes an [`Error`] once it is.
 
+use super::refusal::is_refusal;
 use super::service::{store_error, to_error};
 use crate::error::{Error, ErrorKind};
 use crate::source::{SourceError, SourceErrorKind};
@@ -16,6 +17,8 @@ pub(crate) enum Fault {
     Stopping,
     /// The task that worked on it died: a defect.
     Died,
+    /// The service gave nothing but empty pages, and says that more follow.
+    Empties,
     /// Already an error about a subject.
     Known(Error),
 }
@@ -30,6 +33,9 @@ impl Fault {
             Fault::Died => {
                 Error::new(ErrorKind::Damaged, subject, "the transfer broke off by a defect of this program")
             }
+            Fault::Empties => {
+                Error::new(ErrorKind::TimedOut, subject, "the service gives one empty page after the other, and no end")
+            }
             Fault::Known(e) => e,
         }
     }
@@ -37,6 +43,17 @@ impl Fault {
     /// Whether the service says that the stream or its group isn't there.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Fault::Source(e) if e.kind == SourceErrorKind::NotFound)
+    }
+
+    /// Whether the group refuses the call, whatever is asked.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Fault::Source(e) if is_refusal(e.kind))
+    }
+
+    /// Whether it is one stream's, and says nothing about others of its group: its copy fails, no call answers for it, or only with
+    /// empty pages.
+    pub(crate) fn is_of_one_stream(&self) -> bool {
+        matches!(self, Fault::Store(_) | Fault::Empties) || self.is_refusal()
     }
 
     /// Whether a token was too old.

@@ -75,6 +75,11 @@ impl Progress {
         self.phase == Phase::Idle && !paused && !self.is_believed(ttl, now)
     }
 
+    /// Whether it was listed to the end.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// Whether the listing was read within its time to live.
     pub(super) fn is_believed(&self, ttl: Duration, now: Instant) -> bool {
         self.known && self.fresh.is_some_and(|at| now < at + ttl)

@@ -8,6 +8,7 @@
 use super::fault::Fault;
 use super::poll::{self, Outcome, Target};
 use super::reread::Rereads;
+use super::stale::Copied;
 use super::stream::{Group, Stream, Streams, lock};
 use crate::model::{StreamId, Timestamp};
 use std::collections::HashMap;
@@ -171,7 +172,8 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
         if fold {
             folded = started;
         }
-        let now = home.shared.clock.now();
+        let moment = home.shared.clock.moment();
+        let now = moment.now;
         let targets = match targets(&home, turn, now, fold) {
             Ok(targets) => targets,
             Err(fault) => {
@@ -179,7 +181,8 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
                 continue;
             }
         };
-        rereads.start_if_due(&home, &group, &targets, now);
+        rereads.start_if_due(&home, &group, &targets, moment);
+        let followed: Vec<Arc<Stream>> = targets.iter().map(|target| target.stream.clone()).collect();
         let drain = cut.is_some_and(|at| at.elapsed() < DRAIN_FOR);
         // In a task of its own: a defect there must not end the loop.
         let try_whole = whole_not_before.is_none_or(|at| started >= at);
@@ -196,6 +199,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
                     cut = Some(started);
                 }
                 note(&group, &outcome);
+                tell(&home, &group, &followed, &outcome);
                 match outcome.fault {
                     Some(fault) => pace.failed(&home, &group, fault),
                     None => pace.worked(),
@@ -261,6 +265,23 @@ fn note(group: &Group, outcome: &Outcome) {
     drop(state);
     for followed in gone {
         followed.stream.is_gone();
+    }
+}
+
+/// Says of which files readers see the copy only, and of which they do no more.
+fn tell(home: &Streams, group: &Group, followed: &[Arc<Stream>], outcome: &Outcome) {
+    if let Some(fault) = &outcome.fault {
+        let error = fault.clone().about(&group.name);
+        followed.iter().for_each(|stream| stream.is_stale(&error));
+        return;
+    }
+    for (id, _) in &outcome.asked {
+        home.shared.stale.clear(Copied::Stream(*id));
+    }
+    for (id, fault) in &outcome.refused {
+        if let Some(stream) = followed.iter().find(|stream| stream.id == *id) {
+            stream.is_stale(&fault.clone().about(&stream.subject));
+        }
     }
 }
 

@@ -35,11 +35,15 @@ pub(super) async fn foresee(
 ) -> Result<Option<Foreseen>, Fault> {
     let mut foreseen: Option<Foreseen> = None;
     let mut sizes: HashMap<String, u64> = HashMap::new();
-    let (mut token, mut pages_ahead) = (None, 0);
+    let (mut token, mut pages_ahead): (Option<String>, _) = (None, 0);
     while foreseen.as_ref().is_none_or(|all| all.pages < MOST_PAGES) && !is_listed(&listing.borrow()) {
         // Long reads hold pages, too: there is room for so many in all.
         let Ok(room) = home.ahead.clone().try_acquire_owned() else { break };
-        let page = home.filter(Weight::Background, request(group, &[], None, began, token.take())).await?;
+        let page = match home.filter(Weight::Background, request(group, &[], None, began, token.clone())).await {
+            // What was read so far is good: the sweep goes on with a token of its own.
+            Err(fault) if fault.is_invalid_token() && foreseen.is_some() => break,
+            page => page?,
+        };
         for (name, event) in &page.events {
             let bytes = event.message.len() as u64;
             match sizes.get_mut(name) {

@@ -12,7 +12,7 @@ use crate::fetch::folder::{Folder, Progress, Verdict};
 use crate::fetch::select::{shows_group, shows_stream};
 use crate::fetch::service::{Weight, store_error};
 use crate::fetch::{FetchSettings, Shared};
-use crate::model::{GroupId, Timestamp};
+use crate::model::{GroupId, StreamId, Timestamp};
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError};
 use std::collections::{HashMap, HashSet};
@@ -53,6 +53,10 @@ pub(crate) struct Listings {
     pub(super) nobody: Negatives<(Option<GroupId>, String)>,
     /// The account that the answers come from, or why the cache isn't that one's; not set before the first answer.
     pub(super) account: OnceLock<Result<String, String>>,
+    /// Groups whose newest page was read, until it counts as old.
+    pub(super) newest_pages: Negatives<GroupId>,
+    /// Streams that the service has told of by their exact names, until that counts as old.
+    pub(super) confirmed: Negatives<StreamId>,
     /// Exact names seen in answers that an exact lookup didn't find.
     pub(super) unlisted: Negatives<(GroupId, String)>,
 }
@@ -84,6 +88,8 @@ impl Listings {
             peek_flights: Flights::new(),
             peeked: Negatives::new(NOBODY),
             nobody: Negatives::new(NOBODY),
+            newest_pages: Negatives::new(NOBODY),
+            confirmed: Negatives::new(NOBODY),
             unlisted: Negatives::new(NOBODY),
             account: OnceLock::new(),
         })

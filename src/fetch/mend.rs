@@ -6,12 +6,12 @@
 
 use super::News;
 use super::fault::Fault;
+use super::pages::{Cursor, Via};
 use super::service::Weight;
 use super::stream::{Stream, Streams};
 use crate::error::{Error, ErrorKind};
 use crate::model::{LogEvent, Span, StreamId, printable};
-use crate::source::GetEvents;
-use crate::store::{Mend, StoreError, StoreErrorKind};
+use crate::store::{Mend, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,11 @@ impl Stream {
     /// Makes `size` bytes of text at `offset` what was committed, fetching them again if they aren't. Waits for whoever mends
     /// this stream already.
     pub async fn mend(self: &Arc<Self>, offset: u64, size: u64) -> Result<(), Error> {
+        self.mend_as(Weight::Waiting, offset, size).await
+    }
+
+    /// The same for nobody who waits.
+    pub(crate) async fn mend_as(self: &Arc<Self>, weight: Weight, offset: u64, size: u64) -> Result<(), Error> {
         let _mending = self.mending.lock().await;
         loop {
             let (store, id) = (self.home.shared.store.clone(), self.id);
@@ -38,17 +43,17 @@ impl Stream {
                 self.home.report.error(&Error::new(ErrorKind::TextLost, &self.subject, what));
             }
             tracing::info!(stream = %printable(&self.subject), bytes = mend.bytes(), "text is fetched again");
-            self.fill(mend, offset, size).await?;
+            self.fill(mend, weight, offset, size).await?;
         }
     }
 
     /// The error of a store operation about this stream; if its index is lost the stream begins anew.
     pub async fn lost(self: &Arc<Self>, error: StoreError) -> Error {
-        self.home.renew_if_lost(&error).await;
+        self.home.failed_on(&error).await;
         Fault::Store(error).about(&self.subject)
     }
 
-    async fn fill(self: &Arc<Self>, mut mend: Mend, offset: u64, size: u64) -> Result<(), Error> {
+    async fn fill(self: &Arc<Self>, mut mend: Mend, weight: Weight, offset: u64, size: u64) -> Result<(), Error> {
         let mut pause = PAUSE;
         for attempt in 0..TRIES {
             if attempt > 0 {
@@ -56,7 +61,7 @@ impl Stream {
                 pause *= 2;
             }
             let Some(span) = mend.span() else { return Ok(()) };
-            mend = self.read_span(mend, span).await?;
+            mend = self.read_span(mend, weight, span).await?;
         }
         let missing = mend.missing();
         let Some((from, to)) = mend.first_torn() else { return Ok(()) };
@@ -80,26 +85,26 @@ impl Stream {
         Err(error)
     }
 
-    /// Reads a span once, until nothing is missing or there is no more.
-    async fn read_span(self: &Arc<Self>, mut mend: Mend, span: Span) -> Result<Mend, Error> {
-        let mut token: Option<String> = None;
+    /// Reads a span once, until nothing is missing or there is no more. An empty page is no progress.
+    async fn read_span(self: &Arc<Self>, mut mend: Mend, weight: Weight, span: Span) -> Result<Mend, Error> {
+        let mut cursor = Cursor::new(Via::Get, Some(span.start), span.end);
         loop {
-            let request =
-                GetEvents { start: Some(span.start), end: Some(span.end), token: token.clone(), ..self.request() };
-            let page = match self.home.get(Weight::Waiting, request).await {
-                Err(fault) if fault.is_invalid_token() && token.is_some() => return Ok(mend),
+            let page = match cursor.next(self, weight, None).await {
+                Err(fault) if fault.is_invalid_token() => return Ok(mend),
                 Err(fault) if fault.is_not_found() => {
                     self.is_gone();
                     return Err(self.not_found());
                 }
                 other => other.map_err(|fault| fault.about(&self.subject))?,
             };
-            mend = self.take(mend, page.events).await?;
-            self.progress.send_modify(|p| p.commits += 1);
-            if mend.span().is_none() || token.as_deref() == Some(page.forward.as_str()) {
+            let (ended, stuck) = (page.ended, page.stuck);
+            if !page.events.is_empty() {
+                mend = self.take(mend, page.events).await?;
+                self.progress.send_modify(|p| p.commits += 1);
+            }
+            if mend.span().is_none() || ended || stuck {
                 return Ok(mend);
             }
-            token = Some(page.forward);
         }
     }
 
@@ -107,23 +112,9 @@ impl Stream {
         let taken = tokio::task::spawn_blocking(move || mend.take(&events).map(|()| mend)).await;
         taken.map_err(|_| Fault::Died.about(&self.subject))?.map_err(|e| Fault::Store(e).about(&self.subject))
     }
-
-    fn is_past_retention(&self, oldest: crate::model::Timestamp) -> bool {
-        let group = self.home.shared.store.group(self.group.id).ok().flatten();
-        let days = group.and_then(|row| row.group.retention_days);
-        days.is_some_and(|days| oldest < self.home.shared.clock.now() - Duration::from_hours(24 * u64::from(days)))
-    }
 }
 
 impl Streams {
-    /// A stream whose index an operation found lost begins anew.
-    pub(crate) async fn renew_if_lost(&self, error: &StoreError) {
-        if let StoreErrorKind::IndexLost(id) = error.kind {
-            tracing::warn!(%error, "the stream is fetched anew, under a new inode");
-            self.renew(id).await;
-        }
-    }
-
     /// Ends a stream whose order of events nobody knows any more, and begins it anew.
     pub(crate) async fn renew(&self, id: StreamId) {
         let store = self.shared.store.clone();

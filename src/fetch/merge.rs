@@ -53,6 +53,11 @@ pub(crate) fn span_of(page: &[Counted]) -> Option<Span> {
     Some(Span { start: least, end: Timestamp(greatest.0.saturating_add(1)) })
 }
 
+/// Whether `stored` lacks one of `page`.
+pub(crate) fn is_any_missing(page: &[Counted], stored: &Counts) -> bool {
+    page.iter().any(|counted| counted.nth > stored.get(&counted.key).copied().unwrap_or(0))
+}
+
 /// Those of `page` that `stored` lacks, in the page's order; `stored` then counts them too.
 pub(crate) fn missing(page: Vec<Counted>, stored: &mut Counts) -> Vec<LogEvent> {
     stored.reserve(page.len());

@@ -1,8 +1,10 @@
 //! Keeps local copies current: schedules calls, lists, refreshes, downloads, sweeps and follows.
 
+mod aged;
 mod budget;
 mod check;
 mod commit;
+mod desert;
 mod download;
 mod drain;
 mod failure;
@@ -12,6 +14,8 @@ mod flight;
 mod folder;
 mod follow;
 mod foresee;
+mod generation;
+mod heal;
 mod lane;
 mod large;
 mod lesson;
@@ -21,7 +25,9 @@ mod merge;
 mod pages;
 mod poll;
 mod prove;
+mod read_back;
 mod refresh;
+mod refusal;
 mod reread;
 mod schedule;
 #[cfg(test)]
@@ -29,6 +35,7 @@ mod scripted;
 mod select;
 mod service;
 mod side_by_side;
+mod stale;
 mod stream;
 mod suffix;
 mod sweep;
@@ -42,6 +49,7 @@ pub use download::Interest;
 pub use follow::Follow;
 pub use listing::GroupWatch;
 pub use prove::Count;
+pub use stale::Stale;
 pub use stream::Stream;
 pub use suffix::Suffix;
 
@@ -49,7 +57,7 @@ use crate::clock::ServiceClock;
 use crate::error::Error;
 use crate::model::{GroupId, StreamId, Timestamp};
 use crate::report::Report;
-use crate::report::status::StatusFacts;
+use crate::report::status::{Copy, StatusFacts};
 use crate::source::{LogSource, Quotas};
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError};
@@ -137,12 +145,22 @@ pub enum Last {
     Bytes(u64),
 }
 
+/// What is about to happen to a file that is brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is opened: what the service showed then is in it. The next open within a second asks anew.
+    Content,
+    /// Its size is told; the open comes later.
+    Size,
+}
+
 /// What every file of this room works with.
 pub(crate) struct Shared {
     pub(crate) service: service::Service,
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<ServiceClock>,
     pub(crate) settings: watch::Sender<Arc<FetchSettings>>,
+    pub(crate) stale: stale::StaleCopies,
     pub(crate) news: tokio::sync::mpsc::UnboundedSender<News>,
     pub(crate) tasks: tokio_util::task::TaskTracker,
     pub(crate) stopping: tokio_util::sync::CancellationToken,
@@ -175,14 +193,14 @@ impl Fetch {
             store,
             clock,
             settings: watch::Sender::new(Arc::new(settings)),
+            stale: stale::StaleCopies::default(),
             news,
             tasks: TaskTracker::new(),
             stopping,
         });
         let listings = Listings::new(shared.clone());
-        let learner = listings.clone();
-        let streams =
-            Streams::new(shared.clone(), report, Arc::new(move |group, names| learner.learn_streams(group, names)));
+        let streams = Streams::new(shared.clone(), report, Arc::new(listings.clone()));
+        shared.tasks.spawn(aged::run(streams.clone()));
         (Arc::new(Fetch { shared, listings, streams }), heard)
     }
 
@@ -249,6 +267,19 @@ impl Fetch {
         self.streams.stream(id)
     }
 
+    /// Whether everything stored of a stream is settled: nothing that the service may yet show belongs before its newest event.
+    pub fn is_settled(&self, row: &StreamRow) -> Result<bool, Error> {
+        let settle_after = self.shared.settings.borrow().settle_after;
+        let trust = vouch::Trust::of(&self.shared.clock);
+        let edge = vouch::edge(&row.extent, self.streams.group(row.group)?.chain(trust), settle_after, trust);
+        Ok(row.extent.complete && row.extent.newest.is_none_or(|newest| newest < edge))
+    }
+
+    /// Since when a stream's file is shown from the copy because bringing it up to date failed, if it is.
+    pub fn stale(&self, id: StreamId) -> Option<Stale> {
+        self.shared.stale.get(stale::Copied::Stream(id))
+    }
+
     /// A stream whose index is lost begins anew: a new row of the same name.
     pub async fn renew(&self, id: StreamId) {
         self.streams.renew(id).await;
@@ -257,7 +288,16 @@ impl Fetch {
     /// Followed streams and transfers under way, for `.cwlogs/status`.
     pub fn activity(&self) -> StatusFacts {
         let (followed, transfers) = self.streams.activity();
-        StatusFacts { followed, transfers, ..StatusFacts::default() }
+        let copies = self.shared.stale.all();
+        StatusFacts {
+            followed,
+            transfers,
+            clock: self.shared.clock.skew_told(),
+            aged: self.streams.aged.left(),
+            sick: self.streams.healer.count(),
+            copies: copies.into_iter().map(|stale| Copy { since: stale.since, error: stale.error }).collect(),
+            ..StatusFacts::default()
+        }
     }
 }
 

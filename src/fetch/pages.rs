@@ -1,18 +1,25 @@
 //! The pages of one stream, by either event call, from a moment on.
 //!
 //! A [`Cursor`] hides what differs: GetLogEvents ends where a token comes back as it was sent, FilterLogEvents where none comes back,
-//! and its end is inclusive. An old or unknown token begins the read again at the whole millisecond of what it saw last.
+//! and its end is inclusive. An old or unknown token begins the read again at the whole millisecond of what it saw last. A call that the
+//! group refuses is left for the other one, and so is one that gives empty pages only; for both give the same events.
 
 use super::fault::Fault;
+use super::refusal::is_refusal;
 use super::service::Weight;
 use super::stream::Stream;
 use crate::model::{LogEvent, Timestamp};
-use crate::source::{FilterEvents, GetEvents};
+use crate::source::{Call, FilterEvents, GetEvents};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often a read starts again from its position because of an old token, without a page in between.
 pub(super) const TOKEN_TRIES: u32 = 3;
+/// Empty pages in a row after which the other call is tried; after twice as many a read is stuck. The service gives some now and then;
+/// where events have expired it may give them for as long as it is asked.
+pub(super) const EMPTY_RUN: u32 = 10;
+/// How often a read goes over to the other call because one is refused.
+const SWITCHES: u32 = 2;
 
 /// By which call a stream is read. Their quotas are separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +28,38 @@ pub(crate) enum Via {
     Filter,
 }
 
+impl Via {
+    /// The call.
+    pub(crate) fn call(self) -> Call {
+        match self {
+            Via::Get => Call::GetLogEvents,
+            Via::Filter => Call::FilterLogEvents,
+        }
+    }
+
+    /// The other one.
+    pub(crate) fn other(self) -> Via {
+        match self {
+            Via::Get => Via::Filter,
+            Via::Filter => Via::Get,
+        }
+    }
+}
+
 /// Where a read stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     via: Via,
     start: Option<Timestamp>,
-    end: Timestamp,
+    end: Option<Timestamp>,
     token: Option<String>,
     newest: Option<Timestamp>,
     /// It goes on where a read by another call ended.
     anew: bool,
+    /// Empty pages in a row.
+    empties: u32,
+    /// How often it went over to the other call because of a refusal.
+    switches: u32,
 }
 
 /// One page.
@@ -42,12 +71,19 @@ pub(crate) struct Taken {
     pub(crate) ended: bool,
     /// The read began again: this page is the first of a new pass.
     pub(crate) restarted: bool,
+    /// Nothing but empty pages has come for a while, by either call.
+    pub(crate) stuck: bool,
 }
 
 impl Cursor {
     /// From `start` (inclusive, a whole millisecond; `None` is the head) to `end` (exclusive).
     pub(crate) fn new(via: Via, start: Option<Timestamp>, end: Timestamp) -> Cursor {
-        Cursor { via, start, end, token: None, newest: start, anew: false }
+        Cursor { end: Some(end), ..Cursor::onwards(via, start) }
+    }
+
+    /// From `start` on, without an end.
+    pub(crate) fn onwards(via: Via, start: Option<Timestamp>) -> Cursor {
+        Cursor { via, start, end: None, token: None, newest: start, anew: false, empties: 0, switches: 0 }
     }
 
     /// By which call it reads.
@@ -55,9 +91,20 @@ impl Cursor {
         self.via
     }
 
+    /// The newest event seen, or where it began.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        self.newest
+    }
+
     /// The same read by another call, from what it saw last.
     pub(crate) fn by(self, via: Via) -> Cursor {
-        Cursor { anew: true, ..Cursor::new(via, self.newest, self.end) }
+        let Cursor { newest, end, empties, switches, .. } = self;
+        Cursor { anew: true, end, empties, switches, ..Cursor::onwards(via, newest) }
+    }
+
+    fn switch(&mut self) {
+        let via = self.via.other();
+        *self = std::mem::replace(self, Cursor::onwards(via, None)).by(via);
     }
 
     /// The next page; `calls` counts the requests.
@@ -78,6 +125,10 @@ impl Cursor {
                     self.token = None;
                     self.start = self.newest;
                 }
+                Err(fault) if self.may_switch(stream, &fault) => {
+                    self.switches += 1;
+                    self.switch();
+                }
                 Err(fault) => return Err(fault),
                 Ok((events, token)) => {
                     let ended = match self.via {
@@ -86,17 +137,29 @@ impl Cursor {
                     };
                     self.token = token;
                     self.newest = events.iter().map(|event| event.timestamp).chain(self.newest).max();
+                    self.empties = if events.is_empty() { self.empties + 1 } else { 0 };
                     let restarted = std::mem::take(&mut self.anew) || tries > 0;
-                    return Ok(Taken { events, ended, restarted });
+                    let stuck = !ended && self.empties >= 2 * EMPTY_RUN;
+                    if !ended && self.empties == EMPTY_RUN && stream.may(self.via.other()) {
+                        self.switch();
+                    }
+                    return Ok(Taken { events, ended, restarted, stuck });
                 }
             }
         }
     }
 
+    /// Whether the group refuses the call, and may answer the other one.
+    fn may_switch(&self, stream: &Stream, fault: &Fault) -> bool {
+        matches!(fault, Fault::Source(error) if is_refusal(error.kind))
+            && self.switches < SWITCHES
+            && stream.may(self.via.other())
+    }
+
     async fn ask(&self, stream: &Arc<Stream>, weight: Weight) -> Result<(Vec<LogEvent>, Option<String>), Fault> {
         match self.via {
             Via::Get => {
-                let (start, end, token) = (self.start, Some(self.end), self.token.clone());
+                let (start, end, token) = (self.start, self.end, self.token.clone());
                 let page = stream.home.get(weight, GetEvents { start, end, token, ..stream.request() }).await?;
                 Ok((page.events, Some(page.forward)))
             }
@@ -105,7 +168,7 @@ impl Cursor {
                     group: stream.group.name.clone(),
                     streams: vec![stream.name.clone()],
                     start: self.start,
-                    end: Some(Timestamp(self.end.0.saturating_sub(1))),
+                    end: self.end.map(|end| Timestamp(end.0.saturating_sub(1))),
                     token: self.token.clone(),
                     limit: None,
                 };

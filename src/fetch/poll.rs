@@ -9,16 +9,20 @@
 //!
 //! Events of streams that were complete when the poll began are stored; those of the others go only to the tails that read their ends,
 //! for behind the part of a download they would leave a hole.
+//!
+//! Where the group refuses one of the calls the other does the work: one stream is then asked by FilterLogEvents, and several one by one. A
+//! stream whose events can't be kept is passed over, and asked for again from where it stands once they can.
 
-use super::commit::{Batch, commit};
+use super::commit::{Batch, Committed, commit};
 use super::fault::Fault;
 use super::merge::Pass;
+use super::pages::{Cursor, TOKEN_TRIES, Via};
 use super::service::Weight;
 use super::stream::{Group, Stream, Streams};
 use super::suffix::Suffix;
 use super::vouch::OVERLAP;
 use crate::model::{LogEvent, StreamId, Timestamp};
-use crate::source::{FilterEvents, GetEvents};
+use crate::source::{Call, FilterEvents};
 use crate::store::row::Extent;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,6 +80,8 @@ pub(crate) struct Outcome {
     pub(crate) gone: Vec<StreamId>,
     /// They got something new.
     pub(crate) news: Vec<StreamId>,
+    /// Nothing could be kept or read of them, and why; the others have nothing to do with it.
+    pub(crate) refused: Vec<(StreamId, Fault)>,
     /// A page was cut.
     pub(crate) cut: bool,
     /// How far back the next poll of several streams may start.
@@ -135,6 +141,9 @@ pub(crate) async fn poll(
         return outcome;
     }
     let chunks = targets.len().div_ceil(NAMES);
+    if home.refusals.get(Call::FilterLogEvents, &group.name).is_some() {
+        return each(&home, &targets, now, late_window, reach, drain).await;
+    }
     let several = Several { home: &home, group: &group, now, late_window, reach, drain };
     let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
     if try_whole && chunks > 1 {
@@ -147,12 +156,60 @@ pub(crate) async fn poll(
     targets.sort_by_key(|t| t.start);
     let calls = targets.chunks(NAMES).map(|chunk| several.poll(chunk, Scope::Names, PAGES));
     for part in join_all(calls).await {
-        total.asked.extend(part.asked);
-        total.gone.extend(part.gone);
-        total.news.extend(part.news);
-        total.cut |= part.cut;
         total.reach = total.reach.into_iter().chain(part.reach).reduce(|a, b| if a == reach { b } else { a.min(b) });
-        total.fault = total.fault.or(part.fault);
+        total.add(part);
+    }
+    total
+}
+
+impl Outcome {
+    /// One call's share of a poll.
+    fn add(&mut self, part: Outcome) {
+        self.asked.extend(part.asked);
+        self.gone.extend(part.gone);
+        self.news.extend(part.news);
+        self.refused.extend(part.refused);
+        self.cut |= part.cut;
+        if self.fault.is_none() {
+            self.fault = part.fault;
+        }
+    }
+
+    /// Streams that took nothing were not asked: the next poll begins where this one did.
+    fn without(mut self, refused: HashMap<StreamId, Fault>) -> Outcome {
+        self.asked.retain(|(id, _)| !refused.contains_key(id));
+        self.refused.extend(refused);
+        self
+    }
+
+    fn failed(fault: Fault) -> Outcome {
+        Outcome { fault: Some(fault), ..Outcome::default() }
+    }
+}
+
+/// Each stream by itself, where no call takes several.
+async fn each(
+    home: &Arc<Streams>,
+    targets: &[Target],
+    now: Timestamp,
+    late_window: Duration,
+    reach: Duration,
+    drain: bool,
+) -> Outcome {
+    let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
+    let polls = targets.iter().map(async |target| (target.stream.id, one(home, target, now, late_window, drain).await));
+    for (id, mut part) in join_all(polls).await {
+        // What one stream fails by is its own.
+        if let Some(fault) = part.fault.take_if(|fault| fault.is_of_one_stream()) {
+            part.refused.push((id, fault));
+        }
+        total.add(part);
+    }
+    // Where none of them can be asked for, that is the group's.
+    if total.refused.len() == targets.len()
+        && let Some((_, fault)) = total.refused.first().filter(|(_, fault)| fault.is_refusal())
+    {
+        total.fault = Some(fault.clone());
     }
     total
 }
@@ -215,28 +272,30 @@ async fn one(home: &Arc<Streams>, target: &Target, now: Timestamp, late_window: 
     let mut outcome = Outcome { asked: vec![(id, now)], ..Outcome::default() };
     let mut paging = Paging::new(target.newest, drain);
     let mut pass = Pass::default();
-    let mut token: Option<String> = None;
+    let mut cursor = Cursor::onwards(Via::Get, Some(start));
     let mut newest = start;
     for _ in 0..PAGES {
-        let request = GetEvents { start: Some(start), token: token.clone(), ..target.stream.request() };
-        let page = match home.get(Weight::Following, request).await {
+        let page = match cursor.next(&target.stream, Weight::Following, None).await {
             Ok(page) => page,
             Err(fault) if fault.is_not_found() => return Outcome { gone: vec![id], ..Outcome::default() },
-            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+            Err(fault) => return Outcome::failed(fault),
         };
-        let more = paging.goes_on(page.events.iter()) && token.as_deref() != Some(page.forward.as_str());
+        if page.restarted {
+            pass = Pass::default();
+        }
+        let more = paging.goes_on(page.events.iter()) && !page.ended;
         newest = page.events.iter().map(|e| e.timestamp).fold(newest, Timestamp::max);
         let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
         give.to(target, &mut pass, page.events);
         match give.finish().await {
-            Ok((_, news)) => outcome.news.extend(news),
-            Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+            Ok(given) if given.refused.is_empty() => outcome.news.extend(given.news),
+            Ok(given) => return Outcome { refused: given.refused.into_iter().collect(), ..Outcome::default() },
+            Err(fault) => return Outcome::failed(fault),
         }
         outcome.cut = paging.cut;
         if !more {
             return outcome;
         }
-        token = Some(page.forward);
     }
     outcome.asked = vec![(id, newest.min(now))];
     outcome
@@ -275,8 +334,9 @@ impl Several<'_> {
         let mut outcome = Outcome { asked: chunk.iter().map(|t| (t.stream.id, now)).collect(), ..Outcome::default() };
         let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
         let mut passes: HashMap<StreamId, Pass> = HashMap::new();
+        let mut refused: HashMap<StreamId, Fault> = HashMap::new();
         let mut token: Option<String> = None;
-        let mut newest = start;
+        let (mut newest, mut tries) = (start, 0);
         let (mut events, mut added) = (0, 0);
         outcome.whole = (scope == Scope::Group).then_some(true);
         let names: Vec<String> = match scope {
@@ -289,15 +349,22 @@ impl Several<'_> {
                 streams: names.clone(),
                 start: Some(start),
                 end: None,
-                token: token.take(),
+                token: token.clone(),
                 limit: None,
             };
             let page = match home.filter(Weight::Following, request).await {
                 Ok(page) => page,
-                Err(fault) if fault.is_not_found() && scope == Scope::Names => {
-                    return find_gone(home, chunk, fault).await;
+                Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
+                    (start, token, tries) = (newest, None, tries + 1);
+                    passes.clear();
+                    continue;
                 }
-                Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+                // The rest of the poll, too: what was given already is known by its counts.
+                Err(fault) if fault.is_refusal() => return each(home, chunk, now, late_window, reach, drain).await,
+                Err(fault) if fault.is_not_found() && scope == Scope::Names => {
+                    return find_gone(chunk, fault).await;
+                }
+                Err(fault) => return Outcome::failed(fault),
             };
             let more = paging.goes_on(page.events.iter().map(|(_, e)| e));
             newest = page.events.iter().map(|(_, e)| e.timestamp).fold(newest, Timestamp::max);
@@ -313,37 +380,38 @@ impl Several<'_> {
                 give.to(target, passes.entry(id).or_default(), events);
             }
             match give.finish().await {
-                Ok((n, news)) => {
-                    added += n;
-                    outcome.news.extend(news);
+                Ok(given) => {
+                    added += given.added;
+                    outcome.news.extend(given.news);
+                    refused.extend(given.refused);
                 }
-                Err(fault) => return Outcome { fault: Some(fault), ..Outcome::default() },
+                Err(fault) => return Outcome::failed(fault),
             }
             outcome.cut = paging.cut;
             token = page.next;
             if !more || token.is_none() {
                 outcome.reach = Some(next_reach(reach, late_window, events, added));
-                return outcome;
+                return outcome.without(refused);
             }
         }
         outcome.whole = (scope == Scope::Group).then_some(false);
         outcome.asked = chunk.iter().map(|t| (t.stream.id, newest.min(now))).collect();
-        outcome
+        outcome.without(refused)
     }
 }
 
 /// A call with several names was refused for one that isn't there: asks for each.
-async fn find_gone(home: &Arc<Streams>, chunk: &[Target], fault: Fault) -> Outcome {
+async fn find_gone(chunk: &[Target], fault: Fault) -> Outcome {
     let mut gone = Vec::new();
     for target in chunk {
-        let request = GetEvents { start: Some(target.start), limit: Some(1), ..target.stream.request() };
-        match home.get(Weight::Following, request).await {
+        let via = if target.stream.may(Via::Get) { Via::Get } else { Via::Filter };
+        match Cursor::onwards(via, Some(target.start)).next(&target.stream, Weight::Following, None).await {
             Err(e) if e.is_not_found() => gone.push(target.stream.id),
-            Err(e) => return Outcome { gone, fault: Some(e), ..Outcome::default() },
+            Err(e) => return Outcome { gone, ..Outcome::failed(e) },
             Ok(_) => {}
         }
     }
-    // Everybody is there: the refusal was about something else.
+    // All of them are there: the refusal was about something else.
     let fault = gone.is_empty().then_some(fault);
     Outcome { gone, fault, ..Outcome::default() }
 }
@@ -375,15 +443,24 @@ impl Give<'_> {
         self.news.extend(news.then_some(target.stream.id));
     }
 
-    /// The number of events stored, and the streams that got something new.
-    async fn finish(mut self) -> Result<(u64, Vec<StreamId>), Fault> {
+    async fn finish(mut self) -> Result<Given, Fault> {
         let given: Vec<StreamId> = self.batches.iter().map(|b| b.stream.id).collect();
-        let added = commit(self.home, self.batches).await?;
+        let Committed { added, refused } = commit(self.home, self.batches).await?;
         if added > 0 {
-            self.news.extend(given);
+            self.news.extend(given.into_iter().filter(|id| !refused.contains_key(id)));
         }
-        Ok((added, self.news))
+        Ok(Given { added, news: self.news, refused })
     }
+}
+
+/// What became of a page.
+struct Given {
+    /// Events stored.
+    added: u64,
+    /// Streams that got something new.
+    news: Vec<StreamId>,
+    /// Streams that took nothing.
+    refused: HashMap<StreamId, Fault>,
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 //! Counts come from Logs Insights. What it can't count, or isn't allowed to, is read again page by page, which proves more: it
 //! compares each event. Either way nothing enters the copy but by `commit`: a union, never a replacement.
 
-use super::drain::{Read, drain};
+use super::drain::{Drained, Read, drain};
 use super::fault::Fault;
 use super::refresh;
 use super::service::Weight;
-use super::stream::{Stream, lock};
+use super::stream::Stream;
 use super::tally::Tally;
-use super::vouch::edge;
+use super::vouch::{Trust, edge};
 use super::{Fetch, Selection, select};
 use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, Hours, Span, Timestamp};
@@ -71,8 +71,8 @@ impl Stream {
     pub async fn catch_up(self: &Arc<Self>, settled: Timestamp) -> Result<(), Error> {
         self.check_class()?;
         let settle_after = self.home.shared.settings.borrow().settle_after;
-        let chain = lock(&self.group.checks.state).chain;
-        let from = edge(&self.row()?.extent, chain, settle_after).min(settled);
+        let trust = Trust::of(&self.home.shared.clock);
+        let from = edge(&self.row()?.extent, self.group.chain(trust), settle_after, trust).min(settled);
         let waits = Arc::new(());
         let read = refresh::read_from(self.clone(), Weight::Waiting, from, Arc::downgrade(&waits)).await;
         read.map_err(|fault| fault.about(&self.subject))
@@ -92,6 +92,7 @@ impl Stream {
             tally: Some(&tally),
         };
         match drain(read, &|| true).await {
+            Ok(Drained::Stuck(_)) => Err(Fault::Empties.about(&self.subject)),
             Ok(_) => Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner).hours()),
             Err(fault) if fault.is_not_found() => {
                 self.is_gone();

@@ -1,20 +1,23 @@
 //! Opens of complete streams: joined into checks of their group.
 //!
 //! One check (see `check`) reads everything that is new in a group and so vouches for every complete stream of it at once. A check that
-//! began at most one poll interval before an open serves that open, running or ended; an open that none serves waits for the next, which
-//! takes along whoever waits by then. Nothing waiting, no check. A check that fails shows the cached copies, and for a while none is
-//! tried again.
+//! began at most a second before an open serves that open, running or ended, but each file once: a file that is opened again within that
+//! time is checked again, or its reader would miss what came since. An open that no check serves waits for the next, which takes along all
+//! that wait by then. Nothing waiting, no check. A check that fails, for all or for one stream, shows the cached copies and says so
+//! (see `stale`), and for a while none is tried again.
 
-use super::Shared;
-use super::check;
-use super::commit::{Seal, commit};
+use super::check::{self, Refused};
+use super::commit::{Seal, commit_one};
 use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
 use super::service::Weight;
+use super::stale::Copied;
 use super::stream::{Group, Stream, Streams, lock};
-use super::vouch::Past;
-use crate::error::Error;
+use super::vouch::{Past, Trust};
+use super::{Shared, Wanted};
+use crate::error::{Error, ErrorKind};
 use crate::model::{StreamId, Timestamp};
+use crate::patience::Deadline;
 use crate::store::row::{StreamRow, Vouch};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
@@ -28,6 +31,10 @@ const COOL_DOWN: Duration = Duration::from_secs(5);
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Reads of single streams are forgotten after this long, when there are many.
 const FORGET_READS: Duration = Duration::from_secs(60);
+/// How old a check may be that serves an open, whatever the poll interval.
+const OLDEST: Duration = Duration::from_secs(1);
+/// The part of a reader's patience after which it is shown the copy: a moment before the wait itself would fail.
+const PATIENCE: f64 = 5.0 / 6.0;
 
 /// The checks of one group.
 pub(crate) struct Checks {
@@ -55,14 +62,33 @@ pub(crate) struct State {
     pub(crate) too_large: Option<(Timestamp, Instant)>,
     /// Streams read by themselves or by name: when that began, and when it was noted.
     reads: HashMap<StreamId, (Instant, Instant)>,
-    failed: Option<Instant>,
+    /// Streams of which a check that began then could not keep what it read, and why.
+    refused: HashMap<StreamId, (Instant, Error)>,
+    /// When what served the last open of a stream began.
+    served: HashMap<StreamId, Instant>,
+    failed: Option<(Instant, Error)>,
+    /// For how long the machine had been suspended when this was last looked at.
+    suspended: Duration,
 }
 
 #[derive(Clone, Copy)]
 struct Waiter {
     stream: StreamId,
-    /// Checks that began at this moment or later serve it.
+    need: Need,
+}
+
+/// When something must have begun to serve an open.
+#[derive(Clone, Copy, Debug)]
+struct Need {
     not_before: Instant,
+    /// Later than what served the file's last open.
+    after: Option<Instant>,
+}
+
+impl Need {
+    fn is_met_by(&self, began: Instant) -> bool {
+        began >= self.not_before && self.after.is_none_or(|after| began > after)
+    }
 }
 
 impl Checks {
@@ -72,10 +98,45 @@ impl Checks {
 }
 
 impl State {
-    /// Whether something that began at `not_before` or later vouches for a stream.
-    fn vouched(&self, id: StreamId, not_before: Instant) -> bool {
-        self.reads.get(&id).is_some_and(|(began, _)| *began >= not_before)
-            || self.whole.as_ref().is_some_and(|(began, past)| *began >= not_before && past.covered.contains(&id))
+    /// What is needed at `called`.
+    fn need(&self, id: StreamId, called: Instant, wanted: Wanted, shared: &Shared) -> Need {
+        let oldest = shared.settings.borrow().poll_interval.min(OLDEST);
+        let after = self.served.get(&id).copied().filter(|_| wanted == Wanted::Content);
+        Need { not_before: called.checked_sub(oldest).unwrap_or(called), after }
+    }
+
+    /// When something began that vouches for a stream and meets a need.
+    fn vouched(&self, id: StreamId, need: &Need) -> Option<Instant> {
+        let read = self.reads.get(&id).map(|(began, _)| *began);
+        let whole = self.whole.as_ref().filter(|(_, past)| past.covered.contains(&id)).map(|(began, _)| *began);
+        read.into_iter().chain(whole).filter(|began| need.is_met_by(*began)).max()
+    }
+
+    /// Why what was read for a stream, by something that meets a need, could not be kept.
+    fn refusal(&self, id: StreamId, need: &Need) -> Option<&Error> {
+        self.refused.get(&id).filter(|(began, _)| need.is_met_by(*began)).map(|(_, error)| error)
+    }
+
+    /// What began then served an open.
+    fn serve(&mut self, id: StreamId, wanted: Wanted, began: Instant) {
+        if wanted == Wanted::Size {
+            return;
+        }
+        if self.served.len() > 4096 {
+            self.served.retain(|_, began| began.elapsed() < FORGET_READS);
+        }
+        self.served.insert(id, began);
+    }
+
+    /// What this run's clock tells nothing of a suspend: after one nothing that was read before it is new.
+    fn note_suspended(&mut self, suspended: Duration) {
+        if suspended > self.suspended + OLDEST {
+            self.reads.clear();
+            self.served.clear();
+            self.failed = None;
+            self.whole = None;
+        }
+        self.suspended = suspended;
     }
 
     /// Whether a request of its own read a stream from its settled edge on, lately.
@@ -85,7 +146,8 @@ impl State {
 
     /// Whose streams the next check is for.
     fn wanted(&self) -> HashSet<StreamId> {
-        self.waiting.values().filter(|w| !self.vouched(w.stream, w.not_before)).map(|w| w.stream).collect()
+        let open = |w: &&Waiter| self.vouched(w.stream, &w.need).is_none() && self.refusal(w.stream, &w.need).is_none();
+        self.waiting.values().filter(open).map(|w| w.stream).collect()
     }
 
     /// Streams were read by a request of their own.
@@ -100,6 +162,23 @@ impl State {
         }
     }
 
+    /// What a check that began then read of these could not be kept.
+    fn note_refused(&mut self, refused: impl IntoIterator<Item = (StreamId, Error)>, began: Instant) {
+        self.refused.retain(|_, (began, _)| began.elapsed() < FORGET_READS);
+        self.refused.extend(refused.into_iter().map(|(id, error)| (id, (began, error))));
+    }
+
+    /// The chain; one that can't be relied on any more is dropped.
+    pub(crate) fn trusted_chain(&mut self, trust: Trust) -> Option<Vouch> {
+        if let Some(chain) = self.chain
+            && trust.chain(Some(chain)).is_none()
+        {
+            tracing::info!(to = %chain.to, "what a wrong clock may have settled is read again");
+            self.chain = None;
+        }
+        self.chain
+    }
+
     pub(crate) fn set_chain(&mut self, chain: Option<Vouch>) {
         self.chain_dirty |= self.chain != chain;
         self.chain = chain;
@@ -111,38 +190,71 @@ pub(crate) fn was_read(stream: &Stream, began: Instant) {
     lock(&stream.group.checks.state).note_reads([stream.id], began);
 }
 
-/// Whether an open now needs no call.
-pub(crate) fn is_fresh(stream: &Stream) -> bool {
-    let not_before = serves_from(&stream.home.shared, Instant::now());
-    lock(&stream.group.checks.state).vouched(stream.id, not_before)
-}
-
-fn serves_from(shared: &Shared, called: Instant) -> Instant {
-    let interval = shared.settings.borrow().poll_interval;
-    called.checked_sub(interval).unwrap_or(called)
+/// Serves an open there and then, if that needs no call.
+pub(crate) fn serves_now(stream: &Stream, wanted: Wanted) -> bool {
+    let shared = &stream.home.shared;
+    let mut state = lock(&stream.group.checks.state);
+    state.note_suspended(shared.clock.machine().suspended());
+    let need = state.need(stream.id, Instant::now(), wanted, shared);
+    let vouched = state.vouched(stream.id, &need);
+    if let Some(began) = vouched {
+        state.serve(stream.id, wanted, began);
+    }
+    vouched.is_some()
 }
 
 /// See [`Stream::bring_up_to_date`]; the stream is complete.
-pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant) -> Result<(), Error> {
+pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Result<(), Error> {
+    stream.check_health()?;
+    let shared = &stream.home.shared;
+    match join_check(stream, called, wanted).await? {
+        None => {
+            shared.stale.clear(Copied::Stream(stream.id));
+            backfill(stream).await
+        }
+        Some(error) => {
+            stream.check_health()?;
+            stream.is_stale(&error);
+            Ok(())
+        }
+    }
+}
+
+/// Waits until a check has served the open, or has failed to: then why.
+async fn join_check(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Result<Option<Error>, Error> {
     let home = &stream.home;
-    let not_before = serves_from(&home.shared, called);
     let group = &stream.group;
+    let time = home.shared.settings.borrow().patience.mul_f64(PATIENCE);
+    let mut patience = Deadline::after(time);
     let mut ended = group.checks.ended.subscribe();
+    let mut progress = stream.progress();
+    progress.mark_unchanged();
     let mut waiter = None;
+    let need = {
+        let mut state = lock(&group.checks.state);
+        state.note_suspended(home.shared.clock.machine().suspended());
+        state.need(stream.id, called, wanted, &home.shared)
+    };
     loop {
         ended.borrow_and_update();
         {
             let mut state = lock(&group.checks.state);
-            if state.vouched(stream.id, not_before) {
-                break;
+            if let Some(began) = state.vouched(stream.id, &need) {
+                state.serve(stream.id, wanted, began);
+                return Ok(None);
             }
-            if state.failed.is_some_and(|at| at + COOL_DOWN > called) {
-                return Ok(());
+            if let Some(error) = state.refusal(stream.id, &need) {
+                return Ok(Some(error.clone()));
+            }
+            if let Some((at, error)) = &state.failed
+                && *at + COOL_DOWN > called
+            {
+                return Ok(Some(error.clone()));
             }
             if waiter.is_none() {
                 let number = state.next_waiter;
                 state.next_waiter += 1;
-                state.waiting.insert(number, Waiter { stream: stream.id, not_before });
+                state.waiting.insert(number, Waiter { stream: stream.id, need });
                 waiter = Some(Waiting { group: group.clone(), number });
             }
             if !state.running {
@@ -152,12 +264,15 @@ pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant) -> R
         }
         tokio::select! {
             () = home.shared.stopping.cancelled() => return Err(Fault::Stopping.about(&stream.subject)),
-            // The sender lives in the group, which this function holds.
+            // The senders live in the group and the stream, which this function holds.
             _ = ended.changed() => {}
+            _ = progress.changed() => patience.renew(time),
+            () = patience.passed() => {
+                let cause = format!("the check for new events made no progress for {} s", time.as_secs());
+                return Ok(Some(Error::new(ErrorKind::TimedOut, &stream.subject, cause)));
+            }
         }
     }
-    drop(waiter);
-    backfill(stream).await
 }
 
 /// An open that waits for a check; takes itself off the list.
@@ -172,7 +287,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Checks until nobody waits.
+/// Checks until nothing waits.
 async fn run(home: Arc<Streams>, group: Arc<Group>) {
     loop {
         let wanted = {
@@ -181,49 +296,54 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             if wanted.is_empty() {
                 state.running = false;
                 drop(state);
-                // Whoever waits still was served by a read of another kind meanwhile, and must hear of it.
+                // What waits still was served by a read of another kind meanwhile, and must hear of it.
                 group.checks.ended.send_modify(|n| *n += 1);
                 return;
             }
             wanted
         };
+        let began = home.begin();
         // In a task of its own: a defect there must not leave `running` set for ever.
         let task = home.shared.tasks.spawn(check::check(home.clone(), group.clone(), wanted.clone()));
         let outcome = task.await.unwrap_or(Err(Fault::Died));
         save_vouch(&home.shared, &group, false);
-        let failed = outcome.is_err();
-        if let Err(fault) = outcome {
-            tell(&home, &group, &wanted, fault);
-        }
+        let (refused, failed) = match outcome {
+            Ok(refused) => (tell_refused(&home, refused), None),
+            Err(Fault::Stopping) => (Vec::new(), Some(Fault::Stopping.about(&group.name))),
+            Err(fault) => (Vec::new(), Some(tell(&home, &group, &wanted, fault))),
+        };
         {
             let mut state = lock(&group.checks.state);
-            if failed {
-                state.failed = Some(Instant::now());
-                // Everybody who waits is shown what is cached.
+            state.note_refused(refused, began);
+            if failed.is_some() {
+                // All that wait are shown what is cached.
                 state.waiting.clear();
-            } else {
-                state.failed = None;
             }
+            state.failed = failed.map(|error| (Instant::now(), error));
         }
         group.checks.ended.send_modify(|n| *n += 1);
     }
 }
 
 /// A check failed: the report hears it once, each waiting stream has it in its progress.
-fn tell(home: &Arc<Streams>, group: &Group, wanted: &HashSet<StreamId>, fault: Fault) {
-    if matches!(fault, Fault::Stopping) {
-        return;
-    }
+fn tell(home: &Arc<Streams>, group: &Group, wanted: &HashSet<StreamId>, fault: Fault) -> Error {
     let error = fault.about(&group.name);
     home.report.error(&error);
-    for id in wanted {
-        if let Ok(stream) = home.stream(*id) {
-            stream.progress.send_modify(|p| {
-                let number = p.failure.as_ref().map_or(0, |f| f.0) + 1;
-                p.failure = Some((number, error.clone()));
-            });
-        }
+    for stream in wanted.iter().filter_map(|id| home.stream(*id).ok()) {
+        stream.note_failure(error.clone());
     }
+    error
+}
+
+/// What could not be kept of single streams; each has it in its progress.
+fn tell_refused(home: &Arc<Streams>, refused: Refused) -> Vec<(StreamId, Error)> {
+    let told = refused.into_iter().filter_map(|(id, fault)| {
+        let stream = home.stream(id).ok()?;
+        let error = fault.about(&stream.subject);
+        stream.note_failure(error.clone());
+        Some((id, error))
+    });
+    told.collect()
 }
 
 /// Writes the chain, at most every few seconds unless `now`.
@@ -256,27 +376,25 @@ fn has_backfill(row: &StreamRow, now: Timestamp) -> bool {
 /// Reads the stream again, whole, if the listing tells of events that no tail shows.
 async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
     let row = stream.row()?;
-    if row.gone || !has_backfill(&row, stream.home.shared.clock.now()) {
+    let home = &stream.home;
+    if row.gone || !has_backfill(&row, home.shared.clock.moment().latest) {
         return Ok(());
     }
     let state = &stream.group.checks.state;
-    if lock(state).failed.is_some_and(|at| at.elapsed() < COOL_DOWN) {
+    if lock(state).failed.as_ref().is_some_and(|(at, _)| at.elapsed() < COOL_DOWN) {
         return Ok(());
     }
-    // Lives as long as this future: whoever withdraws ends the read after the page in flight.
+    // Lives as long as this future: a caller that withdraws ends the read after the page in flight.
     let waits = Arc::new(());
-    let task = stream.home.shared.tasks.spawn(read_from(
-        stream.clone(),
-        Weight::Refreshing,
-        Timestamp::EPOCH,
-        Arc::downgrade(&waits),
-    ));
-    match task.await.unwrap_or(Err(Fault::Died)) {
+    let read = read_from(stream.clone(), Weight::Refreshing, Timestamp::EPOCH, Arc::downgrade(&waits));
+    match home.shared.tasks.spawn(read).await.unwrap_or(Err(Fault::Died)) {
         Ok(()) => Ok(()),
         Err(Fault::Stopping) => Err(Fault::Stopping.about(&stream.subject)),
         Err(fault) => {
-            lock(state).failed = Some(Instant::now());
-            stream.failed(fault.about(&stream.subject));
+            let error = fault.about(&stream.subject);
+            lock(state).failed = Some((Instant::now(), error.clone()));
+            stream.failed(error.clone());
+            stream.is_stale(&error);
             Ok(())
         }
     }
@@ -290,35 +408,39 @@ pub(crate) async fn read_from(
     from: Timestamp,
     waits: Weak<()>,
 ) -> Result<(), Fault> {
-    let began = Instant::now();
-    let now = stream.home.shared.clock.now();
-    let end = now + Duration::from_millis(1);
-    let read = Read {
-        stream: &stream,
-        weight,
-        start: Some(from),
-        end,
-        read_to: None,
-        only_complete: true,
-        calls: None,
-        tally: None,
-    };
-    let drained = match drain(read, &|| waits.strong_count() > 0).await {
-        Err(fault) if fault.is_not_found() => {
-            stream.is_gone();
-            return Err(stream.not_found().into());
+    let began = stream.home.begin();
+    let now = stream.home.shared.clock.moment();
+    let end = now.latest + Duration::from_millis(1);
+    let mut start = stream.past_the_desert(Some(from)).unwrap_or(from);
+    loop {
+        let read = Read {
+            stream: &stream,
+            weight,
+            start: Some(start),
+            end,
+            read_to: None,
+            only_complete: true,
+            calls: None,
+            tally: None,
+        };
+        match drain(read, &|| waits.strong_count() > 0).await {
+            Err(fault) if fault.is_not_found() => {
+                stream.is_gone();
+                return Err(stream.not_found().into());
+            }
+            Ok(Drained::All(_)) => break,
+            Ok(Drained::LeftEarly) => return Ok(()),
+            Ok(Drained::Stuck(at)) => start = stream.leave_desert(at)?.ok_or(Fault::Empties)?,
+            Err(fault) => return Err(fault),
         }
-        other => other?,
-    };
-    if drained == Drained::LeftEarly {
-        return Ok(());
     }
-    let mut last = ahead(&stream, weight, end, now).await?;
+    let mut last = ahead(&stream, weight, end, now.latest).await?;
     last.only_complete = true;
-    last.read_to = Some(now);
-    last.seal = Some(Seal { from, began: now });
+    last.read_to = Some(now.earliest);
+    // What was passed over may hold events yet.
+    last.seal = (start == from).then_some(Seal { from, began: now.earliest });
     last.beat = true;
-    commit(&stream.home, vec![last]).await?;
+    commit_one(&stream.home, last).await?;
     was_read(&stream, began);
     Ok(())
 }
@@ -367,16 +489,61 @@ mod tests {
     #[test]
     fn a_check_serves_opens_of_one_interval() {
         let began = Instant::now();
+        let need = |not_before| Need { not_before, after: None };
         let mut state = State::default();
         let past = Past { began_at: Timestamp(0), covered: HashSet::from([StreamId(1)]), large: false };
         state.whole = Some((began, past));
-        assert!(state.vouched(StreamId(1), began));
-        assert!(!state.vouched(StreamId(1), began + Duration::from_millis(1)));
-        assert!(!state.vouched(StreamId(2), began));
+        assert_eq!(state.vouched(StreamId(1), &need(began)), Some(began));
+        assert_eq!(state.vouched(StreamId(1), &need(began + Duration::from_millis(1))), None);
+        assert_eq!(state.vouched(StreamId(2), &need(began)), None);
         state.note_reads([StreamId(2)], began);
-        assert!(state.vouched(StreamId(2), began));
-        state.waiting.insert(0, Waiter { stream: StreamId(1), not_before: began });
-        state.waiting.insert(1, Waiter { stream: StreamId(3), not_before: began });
+        assert_eq!(state.vouched(StreamId(2), &need(began)), Some(began));
+        state.waiting.insert(0, Waiter { stream: StreamId(1), need: need(began) });
+        state.waiting.insert(1, Waiter { stream: StreamId(3), need: need(began) });
         assert_eq!(state.wanted(), HashSet::from([StreamId(3)]), "those already served are left out");
+    }
+
+    #[test]
+    fn a_check_serves_each_file_once() {
+        let began = Instant::now();
+        let mut state = State::default();
+        state.note_reads([StreamId(1), StreamId(2)], began);
+        let need = |state: &State, id| Need { not_before: began, after: state.served.get(&id).copied() };
+        assert!(state.vouched(StreamId(1), &need(&state, StreamId(1))).is_some());
+        state.serve(StreamId(1), Wanted::Size, began);
+        assert!(state.vouched(StreamId(1), &need(&state, StreamId(1))).is_some(), "a size isn't the content");
+        state.serve(StreamId(1), Wanted::Content, began);
+        assert!(state.vouched(StreamId(1), &need(&state, StreamId(1))).is_none(), "its reader has seen that");
+        assert!(state.vouched(StreamId(2), &need(&state, StreamId(2))).is_some(), "another's has not");
+        state.note_reads([StreamId(1)], began + Duration::from_nanos(1));
+        assert!(state.vouched(StreamId(1), &need(&state, StreamId(1))).is_some());
+    }
+
+    #[test]
+    fn what_was_read_before_a_suspend_is_old_after_it() {
+        let began = Instant::now();
+        let mut state = State::default();
+        state.note_suspended(Duration::from_secs(5));
+        state.note_reads([StreamId(1)], began);
+        let need = Need { not_before: began, after: None };
+        state.note_suspended(Duration::from_secs(5));
+        assert!(state.vouched(StreamId(1), &need).is_some());
+        state.note_suspended(Duration::from_hours(8));
+        assert!(state.vouched(StreamId(1), &need).is_none());
+    }
+
+    #[test]
+    fn what_could_not_be_kept_of_one_stream_ends_its_wait_alone() {
+        let began = Instant::now();
+        let need = Need { not_before: began, after: None };
+        let mut state = State::default();
+        state.waiting.insert(0, Waiter { stream: StreamId(1), need });
+        state.waiting.insert(1, Waiter { stream: StreamId(2), need });
+        state.note_refused([(StreamId(1), Error::new(ErrorKind::NoSpace, "g/a", "full"))], began);
+        assert_eq!(state.wanted(), HashSet::from([StreamId(2)]));
+        assert_eq!(state.refusal(StreamId(1), &need).unwrap().kind(), ErrorKind::NoSpace);
+        assert!(
+            state.refusal(StreamId(1), &Need { not_before: began + Duration::from_millis(1), after: None }).is_none()
+        );
     }
 }

@@ -5,12 +5,13 @@
 
 use super::check::{Members, sweep};
 use super::commit::{Batch, Seal, commit};
-use super::drain::{Read, drain};
+use super::drain::{Drained, Read, drain};
 use super::fault::Fault;
 use super::poll::{NAMES, Target};
 use super::service::Weight;
-use super::stream::{Group, Streams, lock};
-use super::vouch::edge;
+use super::stream::{Group, Streams};
+use super::vouch::{Trust, edge};
+use crate::clock::Moment;
 use crate::model::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +42,7 @@ impl Rereads {
     }
 
     /// Starts what is due, one at a time, in the background.
-    pub(crate) fn start_if_due(&mut self, home: &Arc<Streams>, group: &Arc<Group>, targets: &[Target], now: Timestamp) {
+    pub(crate) fn start_if_due(&mut self, home: &Arc<Streams>, group: &Arc<Group>, targets: &[Target], now: Moment) {
         match self.running.take() {
             Some((started, task)) if !task.is_finished() => {
                 self.running = Some((started, task));
@@ -93,20 +94,21 @@ fn from(edge: Timestamp, now: Timestamp, late_window: Duration, settle: bool) ->
 }
 
 /// Returns the calls made; a failure is nobody's concern: the next round does it.
-async fn again(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, now: Timestamp, settle: bool) -> u64 {
+async fn again(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, now: Moment, settle: bool) -> u64 {
     let (late_window, settle_after) = {
         let settings = home.shared.settings.borrow();
         (settings.late_window, settings.settle_after)
     };
-    let chain = lock(&group.checks.state).chain;
+    let trust = Trust::of(&home.shared.clock);
+    let chain = group.chain(trust);
     for target in &mut targets {
-        target.extent.settled_to = edge(&target.extent, chain, settle_after);
+        target.extent.settled_to = edge(&target.extent, chain, settle_after, trust);
     }
     let calls = AtomicU64::new(0);
     let mut together: Vec<(Timestamp, Target)> =
-        targets.into_iter().map(|t| (from(t.extent.settled_to, now, late_window, settle), t)).collect();
+        targets.into_iter().map(|t| (from(t.extent.settled_to, now.earliest, late_window, settle), t)).collect();
     together.sort_by_key(|(from, _)| *from);
-    let usual = together.last().map_or(now, |(from, _)| *from);
+    let usual = together.last().map_or(now.earliest, |(from, _)| *from);
     let split = match together.len() {
         1 => 1,
         _ => together.partition_point(|(from, _)| *from < usual - FAR_BACK),
@@ -131,7 +133,7 @@ async fn one(
     home: &Arc<Streams>,
     target: &Target,
     from: Timestamp,
-    now: Timestamp,
+    now: Moment,
     settle: bool,
     calls: &AtomicU64,
 ) -> Result<(), Fault> {
@@ -139,43 +141,67 @@ async fn one(
         stream: &target.stream,
         weight: Weight::Background,
         start: Some(from),
-        end: now + Duration::from_millis(1),
+        end: now.latest + Duration::from_millis(1),
         read_to: None,
         only_complete: true,
         calls: Some(calls),
         tally: None,
     };
-    drain(read, &|| true).await?;
-    seal(home, &[(from, target.clone())], now, settle).await
+    // One that is stuck on empty pages settles nothing.
+    match drain(read, &|| true).await? {
+        Drained::All(_) => seal(home, &[(from, target.clone())], now, settle).await,
+        Drained::LeftEarly | Drained::Stuck(_) => Ok(()),
+    }
 }
 
 async fn several(
     home: &Arc<Streams>,
     group: &Group,
     chunk: &[(Timestamp, Target)],
-    now: Timestamp,
+    now: Moment,
     settle: bool,
     calls: &AtomicU64,
 ) -> Result<(), Fault> {
     let Some(from) = chunk.iter().map(|(from, _)| *from).min() else { return Ok(()) };
     let rows = chunk.iter().map(|(_, t)| (t.stream.id, t.stream.name.clone(), t.extent)).collect();
     let members = Members::of(rows);
-    let settle_after = home.shared.settings.borrow().settle_after;
     let names: Vec<String> = chunk.iter().map(|(_, t)| t.stream.name.clone()).collect();
-    let sweep = sweep(home, group, &members, &names, from, now, settle_after, Weight::Background, usize::MAX).await?;
-    calls.fetch_add(sweep.pages as u64, Ordering::Relaxed);
-    seal(home, chunk, now, settle).await
+    let swept = match sweep(home, group, &members, &names, from, now, Weight::Background, usize::MAX).await {
+        Err(fault) if fault.is_refusal() => return each(home, chunk, now, settle, calls).await,
+        swept => swept?,
+    };
+    calls.fetch_add(swept.pages as u64, Ordering::Relaxed);
+    if !swept.drained {
+        return each(home, chunk, now, settle, calls).await;
+    }
+    let kept: Vec<_> = chunk.iter().filter(|(_, t)| !swept.refused.contains_key(&t.stream.id)).cloned().collect();
+    seal(home, &kept, now, settle).await
+}
+
+/// Each by itself, where a call for several doesn't do it. One that fails keeps none of the others from being read.
+async fn each(
+    home: &Arc<Streams>,
+    chunk: &[(Timestamp, Target)],
+    now: Moment,
+    settle: bool,
+    calls: &AtomicU64,
+) -> Result<(), Fault> {
+    let mut result = Ok(());
+    for (from, target) in chunk {
+        result = result.and(one(home, target, *from, now, settle, calls).await);
+    }
+    result
 }
 
 /// Moves the settled edges on.
-async fn seal(home: &Arc<Streams>, read: &[(Timestamp, Target)], now: Timestamp, settle: bool) -> Result<(), Fault> {
+async fn seal(home: &Arc<Streams>, read: &[(Timestamp, Target)], now: Moment, settle: bool) -> Result<(), Fault> {
     if !settle {
         return Ok(());
     }
     let batches = read.iter().map(|(_, target)| {
         let mut batch = Batch::events(target.stream.clone(), Vec::new(), true);
-        batch.seal = Some(Seal { from: target.extent.settled_to, began: now });
-        batch.read_to = Some(now);
+        batch.seal = Some(Seal { from: target.extent.settled_to, began: now.earliest });
+        batch.read_to = Some(now.earliest);
         batch
     });
     commit(home, batches.collect()).await.map(drop)

@@ -12,6 +12,7 @@ use crate::fetch::budget::{Budget, backoff};
 pub(crate) use crate::fetch::failure::{store_error, to_error};
 use crate::fetch::schedule::Scheduler;
 use crate::model::{LogGroup, LogStream};
+use crate::patience::{Deadline, before};
 use crate::report::Report;
 use crate::source::{
     Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,
@@ -21,7 +22,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Message of the error that the stop token ends requests with; its kind is `Unavailable`.
@@ -176,11 +177,11 @@ impl Service {
     where
         F: Future<Output = Result<T, SourceError>>,
     {
-        let deadline = Instant::now() + *self.patience.borrow();
+        let mut deadline = Deadline::after(*self.patience.borrow());
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(failed(call, SourceErrorKind::Unavailable, STOPPING)),
-            result = self.tries(call, weight, group, count, send, deadline) => result,
+            result = self.tries(call, weight, group, count, send, &mut deadline) => result,
         }
     }
 
@@ -191,7 +192,7 @@ impl Service {
         group: Option<&str>,
         count: impl Fn(&T) -> u64,
         send: impl Fn() -> F,
-        deadline: Instant,
+        deadline: &mut Deadline,
     ) -> Result<T, SourceError>
     where
         F: Future<Output = Result<T, SourceError>>,
@@ -203,10 +204,10 @@ impl Service {
         }
         loop {
             let asked = Instant::now();
-            let mut permit = match timeout_at(deadline, self.scheduler.acquire(call, weight)).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) => return Err(failed(call, SourceErrorKind::Throttled, "too many requests wait for it")),
-                Err(_) => {
+            let mut permit = match before(deadline, self.scheduler.acquire(call, weight)).await {
+                Some(Ok(permit)) => permit,
+                Some(Err(_)) => return Err(failed(call, SourceErrorKind::Throttled, "too many requests wait for it")),
+                None => {
                     let unserved = || failed(call, SourceErrorKind::Throttled, "other requests used up its quota");
                     return Err(last.unwrap_or_else(unserved));
                 }
@@ -214,7 +215,7 @@ impl Service {
             let waited = asked.elapsed();
             permit.sent();
             let sent = Instant::now();
-            let limit = deadline.min(Instant::now() + TRY_TIMEOUT);
+            let mut one_try = Deadline::after(TRY_TIMEOUT.min(deadline.left()));
             let answer = async {
                 tokio::select! {
                     answer = send() => answer,
@@ -223,11 +224,16 @@ impl Service {
                     }
                 }
             };
-            let result = timeout_at(limit, answer)
+            // Both are watched: only one that is watched can tell a stop from a time that nobody looked.
+            let result = before(deadline, before(&mut one_try, answer))
                 .await
-                .unwrap_or_else(|_| Err(failed(call, SourceErrorKind::Timeout, "it was given up")));
+                .flatten()
+                .unwrap_or_else(|| Err(failed(call, SourceErrorKind::Timeout, "it was given up")));
+            // The process was stopped meanwhile: that nothing came says nothing about the network.
+            let was_stopped = one_try.was_stopped();
             self.report.call(call, group, result.as_ref().map(&count).map_err(|error| error.kind), waited);
-            let since = self.note(sent, result.as_ref().err().map(|error| error.kind));
+            let failure = result.as_ref().err().map(|error| error.kind).filter(|_| !was_stopped);
+            let since = self.note(sent, failure);
             let error = match result {
                 Ok(answer) => {
                     permit.learn(true);
@@ -236,11 +242,15 @@ impl Service {
                 }
                 Err(error) => error,
             };
-            let deadline = match (weight, error.kind) {
+            let time = match (weight, error.kind) {
+                _ if was_stopped => deadline.left(),
                 (Weight::Refreshing, SourceErrorKind::Timeout) => return Err(error),
-                (Weight::Refreshing, SourceErrorKind::Network) => deadline.min(since + OUTAGE_PATIENCE),
-                _ => deadline,
+                (Weight::Refreshing, SourceErrorKind::Network) => {
+                    deadline.left().min((since + OUTAGE_PATIENCE).saturating_duration_since(Instant::now()))
+                }
+                _ => deadline.left(),
             };
+            let until = Instant::now() + time;
             match error.kind {
                 SourceErrorKind::Throttled => permit.learn(false),
                 SourceErrorKind::Unavailable | SourceErrorKind::Network | SourceErrorKind::Timeout => drop(permit),
@@ -255,10 +265,10 @@ impl Service {
             let mut wait = backoff(retry, fastrand::f64());
             retry += 1;
             loop {
-                if Instant::now() + wait >= deadline {
+                if Instant::now() + wait >= until {
                     return Err(error);
                 }
-                sleep(wait).await;
+                before(deadline, sleep(wait)).await;
                 if free || self.budget(call, |budget| budget.take(Instant::now())) {
                     break;
                 }

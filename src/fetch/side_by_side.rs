@@ -6,8 +6,8 @@
 //! refused, GetLogEvents does it alone. While nobody waits for the stream itself, one reader does it, and gives way too.
 
 use super::check::is_over;
-use super::commit::Batch;
-use super::drain::{Drained, spawn_commits};
+use super::commit::{Batch, Committed};
+use super::drain::{Drained, done, spawn_commits};
 use super::fault::Fault;
 use super::pages::{Cursor, Taken, Via};
 use super::service::Weight;
@@ -46,6 +46,8 @@ pub(crate) struct Long<'a> {
     pub(crate) read_to: Option<Timestamp>,
     /// By which call its head is read first.
     pub(crate) via: Via,
+    /// Whether it is left where nothing but empty pages comes; else it goes on for as long as somebody waits.
+    pub(crate) may_be_stuck: bool,
 }
 
 /// A request on its way.
@@ -63,10 +65,12 @@ struct Reading<'a> {
     idle: BTreeMap<Id, Cursor>,
     /// Readers whose last request failed, until another one is answered.
     stalled: BTreeMap<Id, Cursor>,
-    /// Readers by FilterLogEvents.
-    filters: usize,
+    /// By which call each window is read.
+    vias: BTreeMap<Id, Via>,
     may_filter: bool,
     pages: usize,
+    /// The head has given nothing but empty pages behind this moment.
+    stuck: Option<Option<Timestamp>>,
     /// One for each page ahead of the head, read or on its way.
     ahead: Vec<OwnedSemaphorePermit>,
     room: Arc<Semaphore>,
@@ -85,16 +89,17 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
         windows: Windows::new(long.start, end, long.now + millisecond, long.newest_told),
         idle: BTreeMap::from([(0, Cursor::new(long.via, long.start, end))]),
         stalled: BTreeMap::new(),
-        filters: usize::from(long.via == Via::Filter),
+        vias: BTreeMap::from([(0, long.via)]),
         may_filter: true,
         pages: 0,
+        stuck: None,
         ahead: Vec::new(),
         room: home.ahead.clone(),
     };
     let mut flights = FuturesUnordered::new();
     let (heads, head) = watch::channel(None);
     let mut awaited = long.stream.awaited.subscribe();
-    let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
+    let mut pending: Option<JoinHandle<Result<Committed, Fault>>> = None;
     let mut events = 0;
     loop {
         if pending.is_none() {
@@ -114,6 +119,10 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
         if reading.pages > 0 && !wanted() {
             done(pending).await?;
             return Ok(Drained::LeftEarly);
+        }
+        if let Some(at) = reading.stuck.filter(|_| long.may_be_stuck) {
+            done(pending).await?;
+            return Ok(Drained::Stuck(at));
         }
         for (id, mut cursor, weight) in reading.launch(flights.len()) {
             let (stream, head) = (long.stream, head.clone());
@@ -169,16 +178,6 @@ pub(super) async fn ask_ahead(
     cursor.next(stream, Weight::Waiting, None).await
 }
 
-/// Waits for a commit under way.
-async fn done<J: Future<Output = Result<Result<u64, Fault>, tokio::task::JoinError>>>(
-    commit: Option<J>,
-) -> Result<(), Fault> {
-    match commit {
-        Some(commit) => commit.await.unwrap_or(Err(Fault::Died)).map(drop),
-        None => Ok(()),
-    }
-}
-
 impl Reading<'_> {
     /// How many readers by each call use the quotas up. A read begins with one and gets one more with each page: whoever wants only
     /// the head of a stream is gone by then.
@@ -187,12 +186,13 @@ impl Reading<'_> {
             return (1, 0);
         }
         let service = &self.stream.home.shared.service;
-        let get = service.parallelism(Call::GetLogEvents).unwrap_or(1).clamp(1, MOST_READERS);
-        let filter = match service.parallelism(Call::FilterLogEvents) {
-            _ if !self.may_filter || self.stream.group.walker.is_swept() => 0,
-            Some(readers) => readers.clamp(1, MOST_READERS),
-            None => 1,
-        };
+        let readers = |call| service.parallelism(call).unwrap_or(1).clamp(1, MOST_READERS);
+        if !self.stream.may(Via::Get) {
+            return (0, readers(Call::FilterLogEvents).min(1 + self.pages));
+        }
+        let get = readers(Call::GetLogEvents);
+        let is_left = !self.may_filter || !self.stream.may(Via::Filter) || self.stream.group.walker.is_swept();
+        let filter = if is_left { 0 } else { readers(Call::FilterLogEvents) };
         (get.min(1 + self.pages), filter.min((1 + self.pages).saturating_sub(get)))
     }
 
@@ -209,9 +209,9 @@ impl Reading<'_> {
         while (self.windows.head_waits() || may_begin(&self.windows, &self.room))
             && let Some((id, from)) = self.windows.begin(get + filter)
         {
-            let by_filter = self.filters < filter;
-            self.filters += usize::from(by_filter);
-            let via = if by_filter { Via::Filter } else { Via::Get };
+            let filters = self.vias.values().filter(|via| **via == Via::Filter).count();
+            let via = if filters < filter { Via::Filter } else { Via::Get };
+            self.vias.insert(id, via);
             self.idle.insert(id, Cursor::new(via, from, self.end));
         }
         let head = self.windows.head();
@@ -242,21 +242,26 @@ impl Reading<'_> {
         match page {
             Ok(mut page) => {
                 self.pages += 1;
+                if self.windows.head() == Some(id) {
+                    self.stuck = page.stuck.then(|| cursor.newest());
+                }
                 page.ended |= is_over(page.events.iter(), self.now, &mut self.pages_ahead);
                 let (get, filter) = self.readers();
                 self.windows.take(id, page, get + filter);
                 if self.windows.is_read(id) {
+                    self.vias.insert(id, cursor.via());
                     self.idle.insert(id, cursor);
-                } else if cursor.via() == Via::Filter {
-                    self.filters -= 1;
+                } else {
+                    self.vias.remove(&id);
                 }
                 self.idle.append(&mut self.stalled);
                 Ok(())
             }
-            Err(fault) if cursor.via() == Via::Filter && is_refused(&fault) => {
+            // A call that the group refuses is left by the cursor itself; this one is about the tokens of FilterLogEvents alone.
+            Err(fault) if cursor.via() == Via::Filter && fault.is_invalid_token() => {
                 tracing::debug!(stream = %crate::model::printable(&self.stream.subject), "read by GetLogEvents alone");
                 self.may_filter = false;
-                self.filters -= 1;
+                self.vias.insert(id, Via::Get);
                 self.idle.insert(id, cursor.by(Via::Get));
                 Ok(())
             }
@@ -268,12 +273,6 @@ impl Reading<'_> {
             Err(fault) => Err(fault),
         }
     }
-}
-
-/// The call itself is refused, whatever it asks for.
-fn is_refused(fault: &Fault) -> bool {
-    use SourceErrorKind::{Denied, Invalid, InvalidToken, Unsupported};
-    matches!(fault, Fault::Source(e) if matches!(e.kind, Denied | Unsupported | Invalid | InvalidToken))
 }
 
 /// The same request may be answered later.

@@ -4,29 +4,47 @@
 //! Every append goes through the stream's own [`Stream`], so that comparing with what is stored and appending is one step
 //! (see `commit`).
 
+use super::aged::Aged;
 use super::commit::Appender;
+use super::desert::Desert;
 use super::download::{Downloads, Interest};
 use super::fault::Fault;
 use super::follow::{Follow, Following};
+use super::heal::Healer;
+use super::pages::Via;
 use super::refresh::Checks;
+use super::refusal::Refusals;
 use super::side_by_side::AHEAD_PAGES;
+use super::stale::Copied;
 use super::suffix::Suffix;
+use super::vouch::Trust;
 use super::walker::Walker;
-use super::{Last, News, Progress, Shared, download, follow, refresh, suffix};
+use super::{Last, News, Progress, Shared, Wanted, download, follow, refresh, suffix};
 use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, LogClass, StreamId, printable};
 use crate::report::Report;
 use crate::report::status::{Followed, Transfer};
-use crate::source::{EventPage, FilterEvents, FilterPage, GetEvents};
-use crate::store::row::StreamRow;
+use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceError};
+use crate::store::row::{StreamRow, Vouch};
+use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::service::Weight;
 
-/// Takes names of streams that an answer told of and the catalogue doesn't know. Must not block.
-pub(crate) type Learn = Arc<dyn Fn(GroupId, Vec<String>) + Send + Sync>;
+/// What streams ask of listings, which stand beside them.
+#[async_trait]
+pub(crate) trait Lister: Send + Sync {
+    /// Takes names of streams that an answer told of and the catalogue doesn't know. Must not block.
+    fn learn(&self, group: GroupId, names: Vec<String>);
+    /// Whether a listing told of this stream, or of its group's newest ones, within the listing's time to live.
+    fn is_current(&self, group: GroupId, stream: StreamId) -> bool;
+    /// Reads the newest page of the group's listing.
+    async fn renew(&self, group: GroupId);
+}
 
 /// Locks; a panic elsewhere leaves the small tables of this room usable.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,11 +55,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Streams {
     pub(crate) shared: Arc<Shared>,
     pub(crate) report: Arc<Report>,
-    pub(crate) learn: Learn,
+    pub(crate) lister: Arc<dyn Lister>,
     /// A permit for each page that long reads hold ahead of their heads.
     pub(crate) ahead: Arc<Semaphore>,
+    pub(crate) refusals: Refusals,
+    pub(crate) healer: Healer,
+    pub(crate) aged: Aged,
     live: Mutex<HashMap<StreamId, Weak<Stream>>>,
     groups: Mutex<HashMap<GroupId, Arc<Group>>>,
+    begun: Mutex<Option<Instant>>,
 }
 
 /// What the live streams of one group share.
@@ -55,10 +77,28 @@ pub(crate) struct Group {
     pub(crate) walker: Walker,
 }
 
+impl Group {
+    /// The chain of its checks, if it can be relied on.
+    pub(crate) fn chain(&self, trust: Trust) -> Option<Vouch> {
+        lock(&self.checks.state).trusted_chain(trust)
+    }
+}
+
 impl Streams {
-    pub(crate) fn new(shared: Arc<Shared>, report: Arc<Report>, learn: Learn) -> Arc<Streams> {
+    pub(crate) fn new(shared: Arc<Shared>, report: Arc<Report>, lister: Arc<dyn Lister>) -> Arc<Streams> {
         let ahead = Arc::new(Semaphore::new(AHEAD_PAGES));
-        Arc::new(Streams { shared, report, learn, ahead, live: Mutex::default(), groups: Mutex::default() })
+        Arc::new(Streams {
+            shared,
+            report,
+            lister,
+            ahead,
+            refusals: Refusals::default(),
+            healer: Healer::default(),
+            aged: Aged::default(),
+            live: Mutex::default(),
+            groups: Mutex::default(),
+            begun: Mutex::default(),
+        })
     }
 
     /// The live side of one stream.
@@ -87,6 +127,7 @@ impl Streams {
             downloads: Mutex::default(),
             awaited: watch::Sender::new(false),
             suffixes: Mutex::default(),
+            desert: Desert::default(),
             mending: tokio::sync::Mutex::default(),
         });
         live.insert(id, Arc::downgrade(&stream));
@@ -110,6 +151,15 @@ impl Streams {
             walker: Walker::default(),
         });
         Ok(lock(&self.groups).entry(id).or_insert(group).clone())
+    }
+
+    /// A moment at which a read begins, later than that of every other read before: it tells which of two came first, however short
+    /// the time between them.
+    pub(crate) fn begin(&self) -> Instant {
+        let mut begun = lock(&self.begun);
+        let next = begun.map_or_else(Instant::now, |last| Instant::now().max(last + Duration::from_nanos(1)));
+        *begun = Some(next);
+        next
     }
 
     /// Streams that are followed and transfers under way.
@@ -143,22 +193,36 @@ impl Streams {
         }
     }
 
-    /// One page of one stream; ends at once when the mount stops.
+    /// One page of one stream; ends at once when the mount stops. A call that the group refused a moment ago is refused without a call.
     pub(crate) async fn get(&self, weight: Weight, request: GetEvents) -> Result<EventPage, Fault> {
-        tokio::select! {
-            biased;
-            () = self.shared.stopping.cancelled() => Err(Fault::Stopping),
-            page = self.shared.service.get_log_events(weight, request) => Ok(page?),
-        }
+        let (group, with_token) = (request.group.clone(), request.token.is_some());
+        let page = self.shared.service.get_log_events(weight, request);
+        self.ask(Call::GetLogEvents, &group, with_token, page).await
     }
 
-    /// One page of a group; ends at once when the mount stops.
+    /// One page of a group; ends at once when the mount stops. A call that the group refused a moment ago is refused without a call.
     pub(crate) async fn filter(&self, weight: Weight, request: FilterEvents) -> Result<FilterPage, Fault> {
-        tokio::select! {
-            biased;
-            () = self.shared.stopping.cancelled() => Err(Fault::Stopping),
-            page = self.shared.service.filter_log_events(weight, request) => Ok(page?),
+        let (group, with_token) = (request.group.clone(), request.token.is_some());
+        let page = self.shared.service.filter_log_events(weight, request);
+        self.ask(Call::FilterLogEvents, &group, with_token, page).await
+    }
+
+    async fn ask<T>(
+        &self,
+        call: Call,
+        group: &str,
+        with_token: bool,
+        page: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, Fault> {
+        if let Some(refusal) = self.refusals.get(call, group) {
+            return Err(refusal.into());
         }
+        let answer = tokio::select! {
+            biased;
+            () = self.shared.stopping.cancelled() => return Err(Fault::Stopping),
+            answer = page => answer,
+        };
+        Ok(answer.inspect_err(|error| self.refusals.note(group, error, with_token))?)
     }
 }
 
@@ -178,6 +242,8 @@ pub struct Stream {
     /// Somebody waits for its download.
     pub(crate) awaited: watch::Sender<bool>,
     pub(crate) suffixes: Mutex<Vec<Weak<Suffix>>>,
+    /// Where nothing but empty pages came.
+    pub(crate) desert: Desert,
     /// Held while lost text is fetched again.
     pub(crate) mending: tokio::sync::Mutex<()>,
 }
@@ -202,16 +268,17 @@ impl Stream {
         self.progress.subscribe()
     }
 
-    /// Whether an open now would need no call: complete and vouched for within the last poll interval.
-    pub fn is_fresh(&self) -> bool {
-        self.progress.borrow().complete && refresh::is_fresh(self)
+    /// Serves an open now, if that needs no call: the stream is complete and was vouched for a moment ago.
+    pub fn serves_now(&self, wanted: Wanted) -> bool {
+        self.progress.borrow().complete && self.check_health().is_ok() && refresh::serves_now(self, wanted)
     }
 
     /// Everything that the service showed when this was called is committed when it returns Ok; also makes a complete copy of an
     /// unknown stream. Dropping the future withdraws the interest. Fails as soon as the service's refusal or the retry budget says so.
-    /// If the stream is complete and the refresh fails (or failed a moment ago), that is Ok: the cached copy is shown.
-    pub async fn bring_up_to_date(&self) -> Result<(), Error> {
-        let called = tokio::time::Instant::now();
+    /// If the stream is complete and the refresh fails (or failed a moment ago), that is Ok: the cached copy is shown, and told to be one
+    /// (see [`Stale`](super::Stale)). Only where the cache's disk fails on the stream's own files it is an error.
+    pub async fn bring_up_to_date(&self, wanted: Wanted) -> Result<(), Error> {
+        let called = self.home.begin();
         self.check_class()?;
         let row = self.row()?;
         if row.gone {
@@ -223,7 +290,18 @@ impl Stream {
         } else {
             download::wait(&self.arc()).await?;
         }
-        refresh::bring_up_to_date(&self.arc(), called).await
+        refresh::bring_up_to_date(&self.arc(), called, wanted).await?;
+        self.check_generation()
+    }
+
+    /// Fails if the name means another stream by now: what was read for this one was that one's.
+    pub(crate) fn check_generation(&self) -> Result<(), Error> {
+        let store = &self.home.shared.store;
+        let about = |e| Fault::Store(e).about(&self.subject);
+        if !self.row()?.gone || store.stream_by_name(self.group.id, &self.name).map_err(about)?.is_none() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Replaced, &self.subject, "the log stream was deleted and made again"))
     }
 
     /// Starts (or goes on with) the download of an unknown stream, in the background, for as long as the guard lives. After a failure
@@ -256,6 +334,11 @@ impl Stream {
         ))
     }
 
+    /// Whether its group is not known to refuse a call.
+    pub(crate) fn may(&self, via: Via) -> bool {
+        self.home.refusals.get(via.call(), &self.group.name).is_none()
+    }
+
     pub(crate) fn not_found(&self) -> Error {
         Error::new(ErrorKind::NotFound, &self.subject, "the service has no such log stream")
     }
@@ -275,10 +358,23 @@ impl Stream {
         if error.kind() != ErrorKind::Stopping {
             self.home.report.error(&error);
         }
+        self.note_failure(error);
+    }
+
+    /// Tells waiters of a failure.
+    pub(crate) fn note_failure(&self, error: Error) {
         self.progress.send_modify(|p| {
             let number = p.failure.as_ref().map_or(0, |f| f.0) + 1;
             p.failure = Some((number, error));
         });
+    }
+
+    /// It is shown from the copy, because bringing it up to date failed.
+    pub(crate) fn is_stale(&self, error: &Error) {
+        if error.kind() != ErrorKind::Stopping {
+            let error = Error::new(error.kind(), &self.subject, error.cause());
+            self.home.shared.stale.note(Copied::Stream(self.id), self.home.shared.clock.now(), &error);
+        }
     }
 
     /// A request for its events; the caller adds the range.

@@ -6,24 +6,19 @@
 //! tail that doesn't read isn't polled for.
 
 use super::Last;
-use super::fault::Fault;
 use super::follow::Follow;
 use super::merge::{Counted, Pass, missing};
-use super::service::Weight;
+use super::read_back::{MEMORY, read_back};
 use super::stream::{Stream, lock};
-use super::vouch::{AHEAD, OVERLAP};
-use crate::error::{Error, ErrorKind};
+use super::vouch::OVERLAP;
+use crate::error::Error;
 use crate::model::{LogEvent, Timestamp};
 use crate::render::{Format, render};
-use crate::source::GetEvents;
 use crate::store::Counts;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Text held in memory, in bytes.
-const MEMORY: usize = 64 << 20;
 /// Text kept before the furthest read, for readers that step back.
 const BEHIND: u64 = 4 << 20;
 /// How often an empty answer that the listing contradicts is asked again, and how long after.
@@ -162,10 +157,11 @@ pub(crate) async fn last(stream: &Arc<Stream>, last: Last) -> Result<Arc<Suffix>
     if row.gone {
         return Err(stream.not_found());
     }
-    let now = stream.home.shared.clock.now();
+    let moment = stream.home.shared.clock.moment();
+    let now = moment.now;
     let mut doubts = DOUBTS.iter();
     let events = loop {
-        let events = match read_back(stream, last, now).await {
+        let events = match read_back(stream, last, moment.latest).await {
             Ok(events) => events,
             Err(fault) if fault.is_not_found() => {
                 stream.is_gone();
@@ -214,50 +210,6 @@ fn begin(events: &[LogEvent], now: Timestamp, late_window: Duration) -> Text {
     missing(pass.page(events.to_vec()), &mut text.counts);
     text.move_horizon(now, late_window);
     text
-}
-
-/// Enough of the newest events, oldest first.
-async fn read_back(stream: &Arc<Stream>, last: Last, now: Timestamp) -> Result<Vec<LogEvent>, Fault> {
-    let limit = match last {
-        Last::Lines(lines) => lines.saturating_mul(2).clamp(1_000, 10_000) as u32,
-        Last::Bytes(_) => 10_000,
-    };
-    let mut pages: VecDeque<Vec<LogEvent>> = VecDeque::new();
-    let mut lines = 0u64;
-    let mut bytes = 0u64;
-    let mut token: Option<String> = None;
-    let mut rendered = Vec::new();
-    loop {
-        let request = GetEvents {
-            end: Some(now + AHEAD + Duration::from_millis(1)),
-            from_head: false,
-            token: token.clone(),
-            limit: Some(limit),
-            ..stream.request()
-        };
-        let page = stream.home.get(Weight::Waiting, request).await?;
-        for event in &page.events {
-            rendered.clear();
-            render(&Format::Message, &stream.group.name, &stream.name, event, &mut rendered);
-            lines += rendered.iter().filter(|b| **b == b'\n').count() as u64;
-            bytes += rendered.len() as u64;
-        }
-        let some = !page.events.is_empty();
-        pages.push_front(page.events);
-        let enough = match last {
-            // Without an event there is no position from which to go on.
-            Last::Lines(k) => (lines >= k) && (some || lines > 0),
-            Last::Bytes(k) => (bytes >= k) && (some || bytes > 0),
-        };
-        if enough || token.as_deref() == Some(page.backward.as_str()) {
-            return Ok(pages.into_iter().flatten().collect());
-        }
-        if bytes > MEMORY as u64 {
-            let cause = format!("its last lines take more than {} MiB", MEMORY >> 20);
-            return Err(Error::new(ErrorKind::Unsupported, &stream.subject, cause).into());
-        }
-        token = Some(page.backward);
-    }
 }
 
 /// Where the last part begins in `text`, which ends in a newline if it isn't empty: at the start of a line.

@@ -12,17 +12,19 @@
 //! left to downloads.
 
 use super::check::is_over;
-use super::commit::{Batch, Seal, commit};
+use super::commit::{Batch, Committed, Seal, commit};
 use super::drain::spawn_commits;
 use super::fault::Fault;
 use super::folder::{Phase, Progress};
 use super::foresee::{Foreseen, foresee};
 use super::large::{self, Large};
 use super::merge::Pass;
+use super::pages::{EMPTY_RUN, TOKEN_TRIES};
 use super::select::shows_stream;
 use super::service::Weight;
 use super::stream::{Group, Stream, Streams, lock};
 use super::vouch::AHEAD;
+use crate::clock::Moment;
 use crate::model::{LogClass, LogEvent, StreamId, Timestamp};
 use crate::source::FilterEvents;
 use crate::store::StoreError;
@@ -121,7 +123,7 @@ struct Sweep {
     group: Arc<Group>,
     /// By exact name.
     members: BTreeMap<String, Member>,
-    began: Timestamp,
+    began: Moment,
     began_at: Instant,
 }
 
@@ -135,12 +137,12 @@ enum End {
 }
 
 async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) -> Result<(), Fault> {
-    let (began, began_at) = (home.shared.clock.now(), Instant::now());
+    let (began, began_at) = (home.shared.clock.moment(), home.begin());
     let foreseen = match listing {
-        Some(listing) => foresee(&home, &group, began, listing).await?,
+        Some(listing) => foresee(&home, &group, began.latest, listing).await?,
         None => None,
     };
-    let members = load(&home, &group, began).await?;
+    let members = load(&home, &group, began.now).await?;
     if members.len() < LEAST {
         return Ok(());
     }
@@ -196,9 +198,11 @@ impl Sweep {
         most_pages: usize,
         mut foreseen: Option<Foreseen>,
     ) -> Result<End, Fault> {
-        let mut token = None;
-        let mut pending: Option<JoinHandle<Result<u64, Fault>>> = None;
+        let mut token: Option<String> = None;
+        let mut pending: Option<JoinHandle<Result<Committed, Fault>>> = None;
         let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
+        // Where the read began again because a token was refused, and how often since it came further.
+        let (mut start, mut tries, mut empties) = (from, 0, 0);
         loop {
             let page = match foreseen.take() {
                 Some(foreseen) => {
@@ -206,23 +210,30 @@ impl Sweep {
                     Ok(foreseen.page)
                 }
                 None => {
-                    self.home
-                        .filter(Weight::Background, request(&self.group, names, from, self.began, token.take()))
-                        .await
+                    let request = request(&self.group, names, start, self.began.latest, token.clone());
+                    self.home.filter(Weight::Background, request).await
                 }
             };
-            if let Some(commit) = pending.take() {
-                commit.await.unwrap_or(Err(Fault::Died))?;
-            }
-            let page = page?;
+            self.committed(pending.take()).await?;
+            let page = match page {
+                Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
+                    (start, token, tries) = (last, None, tries + 1);
+                    self.members.values_mut().for_each(|member| member.pass = Pass::default());
+                    continue;
+                }
+                page => page?,
+            };
+            empties = if page.events.is_empty() { empties + 1 } else { 0 };
             pages += usize::from(!page.events.is_empty());
-            last = page.events.last().map(|(_, event)| event.timestamp).or(last);
-            let over = is_over(page.events.iter().map(|(_, event)| event), self.began, &mut pages_ahead);
+            if let Some((_, event)) = page.events.last() {
+                (last, tries) = (Some(event.timestamp), 0);
+            }
+            let over = is_over(page.events.iter().map(|(_, event)| event), self.began.latest, &mut pages_ahead);
             let batches = self.batches(page.events)?;
             pending = Some(spawn_commits(&self.home, batches));
             let end = match page.next {
                 next if over || next.is_none() => End::Drained,
-                _ if !self.group.walker.is_there() => End::Unwanted,
+                _ if !self.group.walker.is_there() || empties >= EMPTY_RUN => End::Unwanted,
                 _ if pages >= most_pages || (names.is_empty() && pages >= JUDGED && self.is_lopsided()) => {
                     End::Large(last)
                 }
@@ -231,11 +242,20 @@ impl Sweep {
                     continue;
                 }
             };
-            if let Some(commit) = pending.take() {
-                commit.await.unwrap_or(Err(Fault::Died))?;
-            }
+            self.committed(pending.take()).await?;
             return Ok(end);
         }
+    }
+
+    /// Waits for a commit under way. A stream that took nothing of it is left alone: what comes next would stand behind a hole.
+    async fn committed(&mut self, pending: Option<JoinHandle<Result<Committed, Fault>>>) -> Result<(), Fault> {
+        let Some(pending) = pending else { return Ok(()) };
+        let Committed { refused, .. } = pending.await.unwrap_or(Err(Fault::Died))?;
+        if !refused.is_empty() {
+            let of = self.members.values_mut().filter(|member| refused.contains_key(&member.id));
+            of.for_each(|member| member.left = true);
+        }
+        Ok(())
     }
 
     /// Most of what was read belongs to large streams.
@@ -261,7 +281,7 @@ impl Sweep {
             if !member.left {
                 let mut batch = Batch::events(stream, member.pass.page(events), false);
                 // An older part keeps its earlier moment: this read may not have come to its end yet.
-                batch.read_to = std::mem::take(&mut member.new).then_some(self.began);
+                batch.read_to = std::mem::take(&mut member.new).then_some(self.began.earliest);
                 batches.push(batch);
             }
         }
@@ -285,14 +305,15 @@ impl Sweep {
             member.swept = true;
             let mut last = Batch::events(stream, Vec::new(), false);
             last.complete = true;
-            last.read_to = Some(self.began);
-            last.seal = Some(Seal { from: Timestamp::EPOCH, began: self.began });
+            last.read_to = Some(self.began.earliest);
+            last.seal = Some(Seal { from: Timestamp::EPOCH, began: self.began.earliest });
             last.beat = true;
             batches.push(last);
         }
         let ids: Vec<StreamId> = batches.iter().map(|batch| batch.stream.id).collect();
-        commit(&self.home, batches).await?;
-        lock(&self.group.checks.state).note_reads(ids, self.began_at);
+        let refused = commit(&self.home, batches).await?.refused;
+        let kept = ids.into_iter().filter(|id| !refused.contains_key(id));
+        lock(&self.group.checks.state).note_reads(kept, self.began_at);
         Ok(())
     }
 

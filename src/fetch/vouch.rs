@@ -4,6 +4,7 @@
 //! one chain a group instead: every stream settled up to some moment within it is settled up to its end. The planner finds the moment
 //! from which the next check must read so that it vouches for those who wait.
 
+use crate::clock::ServiceClock;
 use crate::model::{StreamId, Timestamp};
 use crate::store::row::{Extent, Vouch};
 use std::collections::HashSet;
@@ -14,19 +15,61 @@ pub(crate) const AHEAD: Duration = Duration::from_secs(2 * 3600 + 5 * 60);
 /// How far before the last look a poll starts: writers and clocks are not exact.
 pub(crate) const OVERLAP: Duration = Duration::from_secs(5);
 
+/// How far ahead of the service's clock an edge may lie: answers bound that clock to a second or two.
+const SLIP: Duration = Duration::from_secs(60);
+
+/// Which recorded edges can be relied on. One that was set by a machine's clock alone, or lies ahead of the service's, may have been set by
+/// a clock that was wrong: what it calls settled was perhaps never read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trust {
+    /// The service's clock is known. Without it there is nothing to measure by.
+    known: bool,
+    /// The earlier of both clocks.
+    now: Timestamp,
+}
+
+impl Trust {
+    /// By the clock now.
+    pub(crate) fn of(clock: &ServiceClock) -> Trust {
+        Trust { known: clock.is_known(), now: clock.moment().earliest }
+    }
+
+    fn holds(self, edge: Timestamp, by_service: bool) -> bool {
+        !self.known || (by_service && edge <= self.now + SLIP)
+    }
+
+    /// Whether a stream's own edge can be relied on.
+    pub(crate) fn holds_of(self, extent: &Extent) -> bool {
+        extent.settled_to == Timestamp::EPOCH || self.holds(extent.settled_to, extent.settled_by_service)
+    }
+
+    /// The chain, if it can be relied on.
+    pub(crate) fn chain(self, chain: Option<Vouch>) -> Option<Vouch> {
+        chain.filter(|chain| self.holds(chain.to, chain.by_service))
+    }
+
+    /// Whether what is settled now is so by the service's clock.
+    pub(crate) fn is_by_service(self) -> bool {
+        self.known
+    }
+}
+
+/// Up to where reads of its own have settled a stream. Where that can't be relied on, up to its newest event, which was read for sure.
+pub(crate) fn own_edge(extent: &Extent, trust: Trust) -> Timestamp {
+    if trust.holds_of(extent) {
+        return extent.settled_to;
+    }
+    extent.settled_to.min(extent.newest.unwrap_or(Timestamp::EPOCH)).min(trust.now)
+}
+
 /// Up to where a stream is settled, the group's chain counted in.
 ///
 /// The chain speaks only for streams whose own last read began before the check that ended it.
-pub(crate) fn edge(extent: &Extent, chain: Option<Vouch>, settle_after: Duration) -> Timestamp {
-    match chain {
-        Some(chain)
-            if chain.from <= extent.settled_to
-                && extent.settled_to <= chain.to
-                && extent.read_to <= chain.to + settle_after =>
-        {
-            chain.to
-        }
-        _ => extent.settled_to,
+pub(crate) fn edge(extent: &Extent, chain: Option<Vouch>, settle_after: Duration, trust: Trust) -> Timestamp {
+    let own = own_edge(extent, trust);
+    match trust.chain(chain) {
+        Some(chain) if chain.from <= own && own <= chain.to && extent.read_to <= chain.to + settle_after => chain.to,
+        _ => own,
     }
 }
 
@@ -39,12 +82,15 @@ pub(crate) fn settles(began: Timestamp, settle_after: Duration, young: Option<Ti
 
 /// The chain after a whole check from `from` that settles up to `to`. A check that doesn't meet the chain starts a new one if
 /// `anew` (as many streams profit), else leaves it.
-pub(crate) fn extend(chain: Option<Vouch>, from: Timestamp, to: Timestamp, anew: bool) -> Option<Vouch> {
+pub(crate) fn extend(chain: Option<Vouch>, check: Vouch, anew: bool) -> Option<Vouch> {
     match chain {
-        Some(chain) if from <= chain.to => Some(Vouch { from: chain.from, to: chain.to.max(to) }),
-        Some(chain) if !anew || to < from => Some(chain),
-        _ if to < from => None,
-        _ => Some(Vouch { from, to }),
+        Some(chain) if check.from <= chain.to => {
+            let by_service = chain.by_service && check.by_service;
+            Some(Vouch { from: chain.from, to: chain.to.max(check.to), by_service })
+        }
+        Some(chain) if !anew || check.to < check.from => Some(chain),
+        _ if check.to < check.from => None,
+        _ => Some(check),
     }
 }
 
@@ -138,18 +184,31 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn extent(settled: i64, read: i64) -> Extent {
-        Extent { complete: true, settled_to: Timestamp(settled), read_to: Timestamp(read), ..Extent::default() }
+        Extent {
+            complete: true,
+            settled_to: Timestamp(settled),
+            settled_by_service: true,
+            read_to: Timestamp(read),
+            ..Extent::default()
+        }
     }
+
+    fn check(from: i64, to: i64) -> Vouch {
+        Vouch { from: Timestamp(from), to: Timestamp(to), by_service: true }
+    }
+
+    /// Long after everything here.
+    const LATER: Trust = Trust { known: true, now: Timestamp(1_000_000_000) };
 
     #[test]
     fn the_chain_carries_edges_within_it() {
-        let chain = Some(Vouch { from: Timestamp(100), to: Timestamp(500) });
-        assert_eq!(edge(&extent(100, 200), chain, MINUTE), Timestamp(500));
-        assert_eq!(edge(&extent(500, 200), chain, MINUTE), Timestamp(500));
-        assert_eq!(edge(&extent(99, 200), chain, MINUTE), Timestamp(99));
-        assert_eq!(edge(&extent(501, 200), chain, MINUTE), Timestamp(501));
+        let chain = Some(check(100, 500));
+        assert_eq!(edge(&extent(100, 200), chain, MINUTE, LATER), Timestamp(500));
+        assert_eq!(edge(&extent(500, 200), chain, MINUTE, LATER), Timestamp(500));
+        assert_eq!(edge(&extent(99, 200), chain, MINUTE, LATER), Timestamp(99));
+        assert_eq!(edge(&extent(501, 200), chain, MINUTE, LATER), Timestamp(501));
         assert_eq!(
-            edge(&extent(100, 60_501), chain, MINUTE),
+            edge(&extent(100, 60_501), chain, MINUTE, LATER),
             Timestamp(100),
             "read after the check that ended the chain"
         );
@@ -157,18 +216,37 @@ mod tests {
 
     #[test]
     fn a_chain_grows_only_where_checks_meet_it() {
-        let chain = Some(Vouch { from: Timestamp(100), to: Timestamp(500) });
+        let chain = Some(check(100, 500));
+        assert_eq!(extend(chain, check(500, 900), true), Some(check(100, 900)));
+        assert_eq!(extend(chain, check(500, 300), true), chain, "never back");
+        assert_eq!(extend(chain, check(501, 900), false), chain);
+        assert_eq!(extend(chain, check(501, 900), true), Some(check(501, 900)));
+        assert_eq!(extend(None, check(501, 400), true), None);
+    }
+
+    #[test]
+    fn what_a_wrong_clock_may_have_set_is_no_edge() {
+        let newest = |extent| Extent { newest: Some(Timestamp(50)), ..extent };
+        let by_machine = Extent { settled_by_service: false, ..newest(extent(300, 400)) };
+        assert_eq!(own_edge(&by_machine, LATER), Timestamp(50), "read again from the newest event on");
+        let unknown = Trust { known: false, ..LATER };
         assert_eq!(
-            extend(chain, Timestamp(500), Timestamp(900), true),
-            Some(Vouch { from: Timestamp(100), to: Timestamp(900) })
+            own_edge(&by_machine, unknown),
+            Timestamp(300),
+            "without the service's clock nothing is known of it"
         );
-        assert_eq!(extend(chain, Timestamp(500), Timestamp(300), true), chain, "never back");
-        assert_eq!(extend(chain, Timestamp(501), Timestamp(900), false), chain);
+        let early = Trust { known: true, now: Timestamp(100_000) };
         assert_eq!(
-            extend(chain, Timestamp(501), Timestamp(900), true),
-            Some(Vouch { from: Timestamp(501), to: Timestamp(900) })
+            own_edge(&newest(extent(160_000, 0)), early),
+            Timestamp(160_000),
+            "clocks are known to a second or two"
         );
-        assert_eq!(extend(None, Timestamp(501), Timestamp(400), true), None);
+        assert_eq!(own_edge(&newest(extent(160_001, 0)), early), Timestamp(50), "ahead of the service's clock");
+        assert_eq!(own_edge(&extent(160_001, 0), early), Timestamp::EPOCH, "without any event");
+        let chain = Vouch { by_service: false, ..check(100, 500) };
+        assert_eq!(edge(&extent(100, 200), Some(chain), MINUTE, LATER), Timestamp(100));
+        assert_eq!(edge(&extent(100, 200), Some(chain), MINUTE, unknown), Timestamp(500));
+        assert_eq!(extend(Some(chain), check(500, 900), true), Some(Vouch { by_service: false, ..check(100, 900) }));
     }
 
     #[test]

@@ -200,6 +200,11 @@ impl Listings {
         self.read_page(row, weight, None, false).await.map(|stored| stored.next.is_none())
     }
 
+    /// Reads the newest page; new streams are told if `announce` says so.
+    pub(super) async fn read_newest_page(&self, row: &GroupRow, weight: Weight, announce: bool) -> Result<(), Error> {
+        self.read_page(row, weight, None, announce).await.map(drop)
+    }
+
     async fn read_page(
         &self,
         row: &GroupRow,
@@ -207,6 +212,9 @@ impl Listings {
         token: Option<String>,
         announce: bool,
     ) -> Result<Stored, Error> {
+        if token.is_none() {
+            self.note_newest_page(row.id);
+        }
         let request = DescribeStreams { group: row.group.name.clone(), prefix: None, token, limit: None };
         let answer = self.shared.service.describe_log_streams(weight, request).await;
         let page = match answer {
@@ -278,7 +286,11 @@ impl Listings {
         };
         let streams: Vec<_> = page.items.into_iter().filter(|stream| stream.name == name).collect();
         if !streams.is_empty() {
-            return Ok(self.store_streams(group, streams, announce).await?.rows.pop());
+            let row = self.store_streams(group, streams, announce).await?.rows.pop();
+            if let Some(row) = &row {
+                self.note_confirmed(row.id);
+            }
+            return Ok(row);
         }
         if let Some(row) = self.read(&group.group.name, |store| store.stream_by_name(group.id, name))? {
             let news = self.shared.news.clone();

@@ -128,7 +128,7 @@ impl Windows {
     /// Takes a page of a window.
     pub(super) fn take(&mut self, id: Id, page: Taken, side_by_side: usize) {
         let Some(at) = self.windows.iter().position(|window| window.id == id) else { return };
-        let Taken { events, ended, restarted } = page;
+        let Taken { events, ended, restarted, .. } = page;
         let bytes: usize = events.iter().map(|event| event.message.len() + OVERHEAD).sum();
         self.page = self.page.max(bytes as f64);
         let (first, last) = (events.first().map(|e| e.timestamp), events.last().map(|e| e.timestamp));

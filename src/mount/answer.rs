@@ -94,6 +94,7 @@ impl Answerer {
                 | ErrorKind::ReadOnly
                 | ErrorKind::Unsupported
                 | ErrorKind::Interrupted
+                | ErrorKind::Replaced
                 | ErrorKind::IsDirectory
                 | ErrorKind::NotDirectory => {
                     tracing::debug!(operation = asked.operation, ino = asked.ino.0, "{error}");

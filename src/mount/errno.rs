@@ -8,7 +8,7 @@ pub(super) fn errno(kind: ErrorKind) -> Errno {
     match kind {
         ErrorKind::NotFound => Errno::ENOENT,
         ErrorKind::Denied => Errno::EACCES,
-        ErrorKind::StaleSize | ErrorKind::IndexLost => Errno::from_i32(libc::ESTALE),
+        ErrorKind::StaleSize | ErrorKind::IndexLost | ErrorKind::Replaced => Errno::from_i32(libc::ESTALE),
         ErrorKind::Unavailable => Errno::EAGAIN,
         ErrorKind::TimedOut => Errno::from_i32(libc::ETIMEDOUT),
         ErrorKind::NoSpace => Errno::ENOSPC,

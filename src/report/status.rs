@@ -1,15 +1,20 @@
 //! `.cwlogs/status`: what the registries and the rooms know, for people and as JSON. Names from outside are printed escaped.
 
 use super::{Report, errors, metrics};
+use crate::error::Error;
 use crate::model::{Timestamp, printable};
 use bytesize::ByteSize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Groups shown.
 const GROUPS: usize = 10;
+/// Causes shown of what is shown from the copy, and names of each.
+const CAUSES: usize = 5;
+const NAMES: usize = 5;
 /// Errors shown; `.cwlogs/errors` has all.
 const ERRORS: usize = 10;
 
@@ -58,6 +63,15 @@ pub struct Transfer {
     pub since: Timestamp,
 }
 
+/// Something that is shown from the copy because bringing it up to date failed.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why; its subject is the stream or the group.
+    pub error: Error,
+}
+
 /// What only the rooms know at the moment of asking.
 #[derive(Clone, Debug, Default)]
 pub struct StatusFacts {
@@ -73,6 +87,14 @@ pub struct StatusFacts {
     pub followed: Vec<Followed>,
     /// Downloads under way.
     pub transfers: Vec<Transfer>,
+    /// How this machine's clock differs from the service's, if it does by much.
+    pub clock: Option<String>,
+    /// Streams that are read once more because an unknown clock set their settled edges.
+    pub aged: usize,
+    /// Streams on whose files the cache's disk failed.
+    pub sick: usize,
+    /// What is shown from the copy.
+    pub copies: Vec<Copy>,
 }
 
 impl Report {
@@ -107,6 +129,8 @@ impl Report {
         }
         write!(out, "cache         {} of {}", ByteSize(facts.cache_bytes), ByteSize(facts.cache_limit))?;
         writeln!(out, ", {} streams' text taken out to make room", facts.evicted)?;
+
+        write_warnings(out, facts)?;
 
         writeln!(out, "\nfollowed streams: {}", facts.followed.len())?;
         for followed in &facts.followed {
@@ -191,6 +215,14 @@ impl Report {
                 "since": transfer.since.to_string(),
             })
         });
+        let copies = facts.copies.iter().map(|copy| {
+            json!({
+                "path": copy.error.subject(),
+                "since": copy.since.to_string(),
+                "cause": copy.error.cause(),
+                "advice": copy.error.advice(),
+            })
+        });
         let calls = self.metrics.calls(facts.now.to_system_time()).into_iter().map(|one| {
             let failures = one.failures.iter().map(|(kind, count)| (format!("{kind:?}"), json!(count)));
             let mut value = counts_json(&one.counts);
@@ -213,6 +245,10 @@ impl Report {
             "evictedStreams": facts.evicted,
             "followed": followed.collect::<Vec<_>>(),
             "transfers": transfers.collect::<Vec<_>>(),
+            "clock": facts.clock,
+            "sickStreams": facts.sick,
+            "readAgain": facts.aged,
+            "shownFromCopy": copies.collect::<Vec<_>>(),
             "calls": calls.collect::<Vec<_>>(),
             "groups": groups.collect::<Vec<_>>(),
             "requests": Value::Object(requests.collect()),
@@ -220,6 +256,49 @@ impl Report {
         });
         format!("{whole:#}\n")
     }
+}
+
+/// What a person should know before believing what is shown.
+fn write_warnings(out: &mut String, facts: &StatusFacts) -> std::fmt::Result {
+    if let Some(clock) = &facts.clock {
+        writeln!(out, "clock         {clock}")?;
+    }
+    if facts.sick > 0 {
+        writeln!(out, "disk          it fails on the files of {} streams, which are made anew", facts.sick)?;
+    }
+    if facts.aged > 0 {
+        writeln!(out, "read again    {} streams that an unknown clock may have settled too early", facts.aged)?;
+    }
+    if facts.copies.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nshown from the copy, not up to date: {}", facts.copies.len())?;
+    for (cause, copies) in by_cause(&facts.copies).into_iter().take(CAUSES) {
+        let since = copies.iter().map(|copy| copy.since).min().unwrap_or_default();
+        writeln!(out, "  since {since}, because {cause}:")?;
+        for copy in copies.iter().take(NAMES) {
+            writeln!(out, "    {}", copy.error.subject())?;
+        }
+        if copies.len() > NAMES {
+            writeln!(out, "    and {} more", copies.len() - NAMES)?;
+        }
+        if let Some(copy) = copies.first() {
+            writeln!(out, "    {}", copy.error.advice())?;
+        }
+    }
+    Ok(())
+}
+
+/// What is shown from the copy, by why: the most frequent cause first, and of each the longest first.
+fn by_cause(copies: &[Copy]) -> Vec<(&str, Vec<&Copy>)> {
+    let mut causes: BTreeMap<&str, Vec<&Copy>> = BTreeMap::new();
+    for copy in copies {
+        causes.entry(copy.error.cause()).or_default().push(copy);
+    }
+    let mut causes: Vec<_> = causes.into_iter().collect();
+    causes.iter_mut().for_each(|(_, copies)| copies.sort_by_key(|copy| copy.since));
+    causes.sort_by_key(|(_, copies)| std::cmp::Reverse(copies.len()));
+    causes
 }
 
 fn counts_row(counts: &metrics::Counts) -> [String; 5] {
@@ -295,6 +374,14 @@ mod tests {
             evicted: 3,
             followed: vec![Followed { group: "g\n".into(), stream: "s".into(), ..Followed::default() }],
             transfers: vec![Transfer { stream: "t".into(), bytes: 10, ..Transfer::default() }],
+            clock: Some("this machine's clock is 1h ahead of the service's".into()),
+            aged: 12,
+            sick: 1,
+            copies: vec![
+                Copy { since: Timestamp(5_000), error: Error::new(ErrorKind::TimedOut, "g/one", "no network") },
+                Copy { since: Timestamp(1_000), error: Error::new(ErrorKind::Denied, "g/a", "not allowed") },
+                Copy { since: Timestamp(2_000), error: Error::new(ErrorKind::Denied, "g/b", "not allowed") },
+            ],
         };
         (report, facts)
     }
@@ -310,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_old_is_told_by_its_cause() {
+        let (report, facts) = report();
+        let text = report.status_text(&facts);
+        for part in ["1h ahead", "files of 1 streams", "12 streams", "not up to date: 3"] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+        let denied = text.find("since 1970-01-01T00:00:01.000Z, because not allowed:\n    g/a\n    g/b\n").unwrap();
+        assert!(denied < text.find("because no network").unwrap(), "the most frequent cause is first");
+        let (_, quiet) = (report, StatusFacts::default());
+        assert!(!Report::default().status_text(&quiet).contains("not up to date"));
+    }
+
+    #[test]
     fn programs_see_the_same() {
         let (report, facts) = report();
         let value: Value = serde_json::from_str(&report.status_json(&facts)).unwrap();
@@ -317,5 +417,6 @@ mod tests {
         assert_eq!(value["calls"][Call::GetLogEvents as usize]["throttled"], 1);
         assert_eq!(value["errors"][0]["path"], "group/stream");
         assert_eq!(value["followed"].as_array().unwrap().len(), 1);
+        assert_eq!(value["shownFromCopy"][1]["cause"], "not allowed");
     }
 }

@@ -38,7 +38,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// The version of tables and rows; a catalogue of another one is set aside.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
+/// The version before, which becomes this one when it is opened: its rows are read, and written anew as they change.
+const BEFORE: u64 = 2;
 /// Memory for the database's pages, in bytes.
 const CACHE: usize = 32 << 20;
 /// Largest catalogue whose pages are proved at each start, in bytes; it takes a few milliseconds a MiB. Of a larger one rows alone prove
@@ -179,6 +181,10 @@ impl Catalogue {
         };
         match version(&db)? {
             Version::Is(version) if version == FORMAT.to_string() => make_taken(&db)?,
+            Version::Is(version) if version == BEFORE.to_string() => {
+                make_taken(&db)?;
+                raise_version(&db)?;
+            }
             Version::Is(version) => return Ok(Opened::Foreign(format!("catalogue version {version:?}"))),
             Version::None => make_tables(&db)?,
             Version::Unreadable(what) => return Ok(Opened::Foreign(what)),
@@ -397,6 +403,15 @@ fn make_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(TAILS)?;
     tx.open_table(USED)?;
     tx.open_table(TAKEN)?;
+    tx.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// Says that rows may be of this version from now on: an earlier program must not take them for damaged.
+fn raise_version(db: &Database) -> Result<(), StoreError> {
+    let mut tx = db.begin_write()?;
+    tx.set_quick_repair(true);
     tx.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
     tx.commit()?;
     Ok(())

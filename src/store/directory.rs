@@ -49,7 +49,7 @@ impl IndexFile {
         match room.disk.open(&path, false) {
             Ok(file) => Ok(IndexFile { id, file, path }),
             Err(e) if is_missing(&e) => Err(StoreError::index_lost(id, &path, "it isn't there")),
-            Err(e) => Err(StoreError::io("open", &path, &e)),
+            Err(e) => Err(StoreError::io("open", &path, &e).of_stream(id)),
         }
     }
 
@@ -58,7 +58,7 @@ impl IndexFile {
         match self.file.read_exact_at(&mut bytes, offset) {
             Ok(()) => Ok(bytes),
             Err(e) if is_missing(&e) => Err(self.lost("it is shorter than what was committed")),
-            Err(e) => Err(StoreError::io("read", &self.path, &e)),
+            Err(e) => Err(StoreError::io("read", &self.path, &e).of_stream(self.id)),
         }
     }
 
@@ -92,6 +92,10 @@ impl Directory {
             let head = BlockHead::decode(&index.read(self.index, BLOCK_HEADER)?)
                 .ok_or_else(|| index.lost("a block's header is unreadable"))?;
             let payload = self.index + BLOCK_HEADER as u64;
+            self.index = payload + u64::from(head.payload_len);
+            if head.is_mark() {
+                continue;
+            }
             self.blocks.push(Block {
                 head,
                 number: self.blocks.len(),
@@ -100,7 +104,6 @@ impl Directory {
                 text: self.text,
                 proved: false,
             });
-            self.index = payload + u64::from(head.payload_len);
             self.events += u64::from(head.events);
             self.text += head.text_len;
         }
@@ -126,11 +129,6 @@ impl Directory {
         met.filter(|b| !b.proved).take(max).copied().collect()
     }
 
-    /// Up to `max` blocks from number `first` on.
-    pub(crate) fn blocks_from(&self, first: usize, max: usize) -> Vec<Block> {
-        self.blocks.iter().skip(first).take(max).copied().collect()
-    }
-
     /// The text of block `number` is what was committed.
     pub(crate) fn is_proved(&mut self, number: usize) {
         if let Some(block) = self.blocks.get_mut(number) {
@@ -145,6 +143,13 @@ impl Directory {
 }
 
 impl Live {
+    /// Every block that is committed.
+    pub(crate) fn blocks(&self, room: &Room, filed: &Filed) -> Result<Vec<Block>, StoreError> {
+        let mut directory = lock(&self.directory);
+        directory.bring_up_to(room, self.id, filed)?;
+        Ok(directory.blocks.iter().take_while(|block| block.first_event < filed.place.events).copied().collect())
+    }
+
     /// Shows `see` the entries of every block that `wanted` chooses, then those of the live rows.
     fn scan(
         &self,

@@ -19,6 +19,8 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>>;
     /// Takes a file away; fine if it isn't there.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file another name in its folder, in place of the file that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Bytes that are free to us where this folder is, and bytes in all; `None` where that can't be told.
@@ -68,6 +70,10 @@ impl Disk for RealDisk {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -3,6 +3,8 @@
 //! A file is a header (magic, version, the stream's identity) and blocks back to back. A block holds up to [`BLOCK_EVENTS`] events,
 //! delta-coded under a checksum; its own fixed-size header tells how many events and text bytes it stands for and the least and greatest
 //! timestamp, so that the blocks of a time span are found by reading headers alone. Blocks are never changed once committed.
+//!
+//! A block without events is a mark: the stream was read to its end once, so the file knows by itself that it isn't a part only.
 
 use super::bytes::{Take, put_signed, put_text, put_varint};
 use crate::model::{LogEvent, Span, Timestamp};
@@ -89,6 +91,11 @@ impl BlockHead {
         })
     }
 
+    /// Whether it is no block of events, but the mark of a stream that was read to its end.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.events == 0
+    }
+
     /// Whether an event of the block may be stamped inside `span`.
     pub(crate) fn meets(&self, span: Span) -> bool {
         self.least < span.end && span.start <= self.greatest
@@ -172,6 +179,11 @@ fn encode_block(entries: &[Entry], out: &mut Vec<u8>) -> BlockHead {
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&payload);
     head
+}
+
+/// Appends the mark of a stream that was read to its end.
+pub(crate) fn encode_mark(out: &mut Vec<u8>) {
+    encode_block(&[], out);
 }
 
 /// Decodes blocks that stand back to back, as a live row holds them.

@@ -75,7 +75,7 @@ pub struct Lent {
 impl Lent {
     /// Lends a stream's text, if its file is the whole of it.
     pub(crate) fn of(room: &Arc<Room>, live: &Held) -> Result<Option<Lent>, StoreError> {
-        if !live.lending.lend() {
+        if lock(&live.lent_file).is_some() || !live.lending.lend() {
             return Ok(None);
         }
         // From here on dropping it gives it back.
@@ -103,6 +103,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if self.live.lending.give_back() {
+            *lock(&self.live.lent_file) = None;
             // Readers who ask were kept waiting where a row could not be written to the file.
             let shown = self.live.with(&self.room, |state| Ok(state.text_len));
             if let Ok(len) = shown {
@@ -132,7 +133,8 @@ impl Live {
         if !self.lending.is_lent() || state.tail.is_empty() {
             return true;
         }
-        let written = self.text(room, state).and_then(|file| {
+        let lent = lock(&self.lent_file).clone();
+        let written = lent.map_or_else(|| self.text(room, state), Ok).and_then(|file| {
             let (_, path) = room.paths(self.id, "text");
             let failed = |e: std::io::Error| StoreError::io("write", &path, &e);
             let from = file.len().map_err(failed)?;
@@ -149,6 +151,15 @@ impl Live {
                 |error| tracing::warn!(%error, "new events are shown once their file can be written or is closed"),
             )
             .is_ok()
+    }
+
+    /// Another file is about to take the text's place: the kernel goes on with this one for as long as it is lent.
+    pub(crate) fn keep_for_the_kernel(&self, room: &Room) -> Result<(), StoreError> {
+        if self.lending.is_lent() {
+            let file = self.with(room, |state| self.text(room, state))?;
+            lock(&self.lent_file).get_or_insert(file);
+        }
+        Ok(())
     }
 
     /// Tells readers of a length, if it is news.

@@ -40,8 +40,8 @@ pub(crate) struct Room {
     pub(crate) dir: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) catalogue: Catalogue,
-    /// Streams whose files failed to sync: nothing is appended to them until the store is opened again.
-    pub(crate) poisoned: Mutex<HashSet<StreamId>>,
+    /// Streams on whose files the disk failed: nothing is appended to them until they are healed, or the store is opened again.
+    pub(crate) sick: Mutex<HashSet<StreamId>>,
     pub(crate) limits: Mutex<Limits>,
     /// When eviction last found nothing that it may take.
     pub(crate) nothing_to_evict: Mutex<Option<Instant>>,
@@ -94,7 +94,7 @@ impl Room {
             dir: dir.to_owned(),
             disk,
             catalogue,
-            poisoned: Mutex::default(),
+            sick: Mutex::default(),
             limits: Mutex::default(),
             nothing_to_evict: Mutex::default(),
             evicted: AtomicU64::new(0),
@@ -206,6 +206,8 @@ pub(crate) struct Live {
     pub(crate) index_is_proved: AtomicBool,
     /// Who reads the text file without asking.
     pub(crate) lending: Arc<Lending>,
+    /// The file that they read, where another one has taken its place since.
+    pub(crate) lent_file: Mutex<Option<Arc<dyn DiskFile>>>,
     /// Who may read the text at any moment.
     pub(crate) readers: AtomicU64,
     /// Readable bytes; moves after the state.
@@ -254,6 +256,8 @@ pub(crate) struct State {
     /// Text and events, live rows included.
     pub(crate) text_len: u64,
     pub(crate) events: u64,
+    /// It was read to its end once.
+    pub(crate) complete: bool,
     pub(crate) tail: Vec<Arc<TailRow>>,
     pub(crate) identity: Arc<Identity>,
     /// The text file, once somebody read it.
@@ -306,6 +310,7 @@ impl Live {
             directory: Mutex::default(),
             index_is_proved: AtomicBool::new(false),
             lending: Arc::default(),
+            lent_file: Mutex::default(),
             readers: AtomicU64::new(0),
             len: watch::Sender::new(0),
             renditions: Mutex::default(),
@@ -375,6 +380,7 @@ impl Live {
             place: record.place,
             text_len: extent.text_len,
             events: extent.events,
+            complete: extent.complete,
             tail,
             identity: Arc::new(Identity {
                 id: self.id.0,
@@ -417,7 +423,7 @@ impl Live {
             let (_, path) = room.paths(self.id, "text");
             file.read_exact_at(&mut out[..(split - offset) as usize], offset).map_err(|e| match is_missing(&e) {
                 true => StoreError::text_lost(self.id, &path, "it is shorter than what was committed"),
-                false => StoreError::io("read", &path, &e),
+                false => StoreError::io("read", &path, &e).of_stream(self.id),
             })?;
         }
         Ok(out)
@@ -431,7 +437,7 @@ impl Live {
         let (_, path) = room.paths(self.id, "text");
         let file = room.disk.open(&path, false).map_err(|e| match is_missing(&e) {
             true => StoreError::text_lost(self.id, &path, "it isn't there"),
-            false => StoreError::io("open", &path, &e),
+            false => StoreError::io("open", &path, &e).of_stream(self.id),
         })?;
         state.text = Some(Arc::clone(&file));
         Ok(file)

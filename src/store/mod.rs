@@ -11,6 +11,7 @@ mod disk;
 mod evict;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod heal;
 mod index;
 mod killpoint;
 mod lend;
@@ -34,6 +35,7 @@ use crate::render::Format;
 use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
 pub use evict::{Limits, MinFree};
+use heal::Copies;
 pub use lend::Lent;
 use live::{Held, Room};
 pub use mend::Mend;
@@ -52,6 +54,8 @@ use writer::Request;
 pub enum StoreErrorKind {
     /// The cache's disk is full.
     NoSpace,
+    /// This process, or the machine, has no descriptor or memory left for the moment. Nothing is wrong with the copy.
+    Exhausted,
     /// Bytes on disk are not what was written, or the disk fails.
     Damaged,
     /// The catalogue isn't what was written: it is rebuilt from the files at the next start.
@@ -60,6 +64,8 @@ pub enum StoreErrorKind {
     TextLost(StreamId),
     /// The index of this stream can't be read: nobody knows any more in which order its events were shown.
     IndexLost(StreamId),
+    /// The disk failed on this stream's files: they take nothing more until they are made anew, see [`Store::heal`].
+    Sick(StreamId),
     /// Another daemon's, another account's or another version's folder.
     Refused,
     /// No such row.
@@ -87,6 +93,8 @@ pub struct Append {
     pub complete: bool,
     /// New settled edge, if it moves.
     pub settled_to: Option<Timestamp>,
+    /// The service's clock was known to the read that settled it.
+    pub settled_by_service: bool,
     /// When the drained read that this ends began.
     pub read_to: Option<Timestamp>,
 }
@@ -121,6 +129,10 @@ pub struct Store {
     rebuilt: Option<String>,
 }
 
+/// Stands in the folder while a catalogue is opened, and once the database has panicked: found at a start, it says that the last one may have
+/// ended because of it.
+const OPENING: &str = "catalogue.opening";
+
 /// How long a chain of checks may be only in memory.
 const VOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -128,6 +140,13 @@ const VOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 const BETWEEN_MOVES: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Store {
+    /// A panic of the database is about to be told: if it ends this process, the next start proves the whole catalogue and rebuilds it if
+    /// that is damaged, however large it is. For a panic hook, so it allocates little and takes no lock.
+    pub fn suspect_catalogue(dir: &Path) {
+        // What can't be noted now is met again.
+        let _ = RealDisk.open(&dir.join(OPENING), true);
+    }
+
     /// Opens the cache folder, making it (0700) if it isn't there, and recovers: cuts files to their committed lengths.
     ///
     /// What another version of this program left is set aside as `*.old-N`. A stream's files are cut when they are first written to, so
@@ -141,7 +160,7 @@ impl Store {
         let path = dir.join("catalogue.redb");
         RealDisk.make_dir(dir).map_err(|e| StoreError::io("make", dir, &e))?;
         // A damaged catalogue may end the process: then the next start takes its time and proves it.
-        let opening = dir.join("catalogue.opening");
+        let opening = dir.join(OPENING);
         let most = if std::fs::symlink_metadata(&opening).is_ok() { u64::MAX } else { most };
         // A full disk opens all the same.
         let _ = RealDisk.open(&opening, true);
@@ -327,9 +346,32 @@ impl Store {
     }
 
     /// Appends and commits: durable when it returns; readers see it after that. Concurrent calls share one commit.
-    /// Returns the new committed text lengths in the order given. A batch is committed whole or not at all.
-    pub async fn append(&self, batch: Vec<Append>) -> Result<Vec<u64>, StoreError> {
+    ///
+    /// Tells in the order given the new committed length of the text, or why this stream took nothing: a stream whose files fail, or that
+    /// has no room, holds none of the others back. The outer error is the catalogue's: then nothing of the batch was committed.
+    pub async fn append_each(&self, batch: Vec<Append>) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
         self.ask(|reply| Request::Append { batch, reply }).await
+    }
+
+    /// As [`Store::append_each`], for callers to whom one refusal is the failure of all.
+    pub async fn append(&self, batch: Vec<Append>) -> Result<Vec<u64>, StoreError> {
+        self.append_each(batch).await?.into_iter().collect()
+    }
+
+    /// Makes the files of a stream anew, beside the old ones and then in their place: for one on whose files the disk failed. The order
+    /// of events, inode, length and offsets stay; text that can't be read any more is fetched again when it is next read, see [`Mend`],
+    /// of which there must be none of this stream meanwhile.
+    pub async fn heal(&self, id: StreamId) -> Result<(), StoreError> {
+        let room = Arc::clone(&self.room);
+        let died =
+            |_| StoreError::new(StoreErrorKind::Sick(id), "copying its files broke off by a defect of this program");
+        let copies = tokio::task::spawn_blocking(move || Copies::make(&room, id)).await.map_err(died)??;
+        self.ask(|reply| Request::Exchange { copies, reply }).await
+    }
+
+    /// Reading found that the disk fails on this stream's files.
+    pub fn is_sick(&self, id: StreamId) {
+        live::lock(&self.room.sick).insert(id);
     }
 
     /// How many events of each kind are stored with a timestamp inside `span`.

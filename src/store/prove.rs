@@ -25,11 +25,7 @@ impl Live {
     /// Fails unless the whole index is what was written. What is added from then on is this process's own.
     pub(crate) fn prove_index(&self, room: &Room) -> Result<(), StoreError> {
         let filed = self.with(room, |state| Ok(state.filed()))?;
-        let blocks = {
-            let mut directory = lock(&self.directory);
-            directory.bring_up_to(room, self.id, &filed)?;
-            directory.blocks_from(0, usize::MAX)
-        };
+        let blocks = self.blocks(room, &filed)?;
         let index = IndexFile::open(room, self.id)?;
         blocks.iter().try_for_each(|block| index.entries(block).map(drop))?;
         self.index_is_proved.store(true, Ordering::SeqCst);
@@ -53,7 +49,7 @@ impl Live {
         let (_, path) = room.paths(self.id, "text");
         for block in unproved {
             let entries = index.entries(&block)?;
-            let text = text_of(&block, file).map_err(|e| StoreError::io("read", &path, &e))?;
+            let text = text_of(&block, file).map_err(|e| StoreError::io("read", &path, &e).of_stream(self.id))?;
             if !spans(&entries).all(|(entry, at)| is_whole(entry, &text[at..])) {
                 return Err(StoreError::text_lost(self.id, &path, "its text isn't what was written"));
             }

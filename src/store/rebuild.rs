@@ -2,7 +2,9 @@
 //!
 //! What only the catalogue knew is lost with it: live rows that were in no file yet, and so the order in which the newest events were
 //! shown. Therefore every stream begins a new generation, with a new number and inode, and keeps the text that it has; what is missing
-//! is found when the stream is next opened, since nothing of it counts as settled. The old catalogue is set aside.
+//! is found when the stream is next opened, since nothing of it counts as settled. Only a stream whose index has the mark of one that was
+//! read to its end is taken for more than a part; of the others the rest is downloaded once they are read. The old catalogue is set
+//! aside.
 
 use super::catalogue::{Adopted, Catalogue, Opened, Place, check_file, file_opener};
 use super::index::{BLOCK_HEADER, BlockHead, FILE_HEADER_MAX, Identity};
@@ -231,7 +233,7 @@ fn read_index(path: &Path) -> Result<Option<Found>, StoreError> {
     let mut bytes = head.split_off(header);
     file.read_to_end(&mut bytes).map_err(failed)?;
     let mut place = Place { index: header as u64, ..Place::default() };
-    let mut extent = Extent { complete: true, ..Extent::default() };
+    let mut extent = Extent::default();
     let mut rest = bytes.as_slice();
     while let Some(block) = BlockHead::decode(rest) {
         let Some(payload) = rest.get(BLOCK_HEADER..BLOCK_HEADER + block.payload_len as usize) else { break };
@@ -240,6 +242,10 @@ fn read_index(path: &Path) -> Result<Option<Found>, StoreError> {
         }
         rest = &rest[BLOCK_HEADER + payload.len()..];
         place.index += (BLOCK_HEADER + payload.len()) as u64;
+        if block.is_mark() {
+            (extent.complete, place.marked) = (true, true);
+            continue;
+        }
         place.text += block.text_len;
         place.events += u64::from(block.events);
         extent.oldest = Some(extent.oldest.map_or(block.least, |oldest: Timestamp| oldest.min(block.least)));

@@ -26,13 +26,8 @@ pub struct Vouch {
     pub from: Timestamp,
     /// Up to where it settles.
     pub to: Timestamp,
-}
-
-impl Vouch {
-    /// The settled edge of a stream that is settled up to `edge` by itself.
-    pub fn extends(&self, edge: Timestamp) -> Timestamp {
-        if self.from <= edge { edge.max(self.to) } else { edge }
-    }
+    /// The service's clock was known to all of its reads.
+    pub by_service: bool,
 }
 
 /// A log stream's row: one generation of it.
@@ -65,6 +60,8 @@ pub struct Extent {
     pub complete: bool,
     /// Everything stamped before this is settled: a drained read that began `settle-after` later added nothing. `EPOCH`: nothing is.
     pub settled_to: Timestamp,
+    /// The service's clock was known when that was set: it doesn't lean on this machine's alone, which may have been wrong.
+    pub settled_by_service: bool,
     /// The moment at which the last drained read began; `EPOCH` if there was none.
     pub read_to: Timestamp,
     /// Least event timestamp stored.

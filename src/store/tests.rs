@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 mod damage;
+mod heal;
 mod lend;
 
 fn event(at: i64, message: impl Into<String>) -> LogEvent {
@@ -326,15 +327,15 @@ async fn a_full_disk_fails_the_append_and_leaves_all_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_failed_sync_poisons_the_stream() {
+async fn a_stream_whose_sync_fails_takes_nothing_more_until_the_next_start() {
     let disk = CrashDisk::default();
     let store = on(&disk).unwrap();
     let (a, b) = (stream(&store, "a"), stream(&store, "b"));
     let big = || vec![event(2, "b".repeat(100_000))];
     store.append(vec![append(a, big()), append(b, big())]).await.unwrap();
     disk.fail_nth_sync_of(&store.room.paths(a, "text").1, 1);
-    assert_eq!(store.append(vec![append(a, big())]).await.unwrap_err().kind, StoreErrorKind::Damaged);
-    assert_eq!(store.append(vec![append(a, vec![])]).await.unwrap_err().kind, StoreErrorKind::Damaged);
+    assert_eq!(store.append(vec![append(a, big())]).await.unwrap_err().kind, StoreErrorKind::Sick(a));
+    assert_eq!(store.append(vec![append(a, vec![])]).await.unwrap_err().kind, StoreErrorKind::Sick(a));
     assert_eq!(store.append(vec![append(b, big())]).await.unwrap(), [200_002]);
     assert_eq!(text(&store, a, &Format::Message).len(), 100_001);
     drop(store);

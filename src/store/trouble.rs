@@ -26,6 +26,14 @@ impl StoreError {
         StoreError::new(StoreErrorKind::TextLost(id), format!("{}: {what}", path.display()))
     }
 
+    /// A failure on the files of one stream, which takes nothing more for now. A full disk isn't: that is nobody's defect.
+    pub(crate) fn of_stream(self, id: StreamId) -> StoreError {
+        match self.kind {
+            StoreErrorKind::Damaged => StoreError { kind: StoreErrorKind::Sick(id), ..self },
+            _ => self,
+        }
+    }
+
     /// An index that can't be read.
     pub(crate) fn index_lost(id: StreamId, path: &Path, what: &str) -> StoreError {
         StoreError::new(StoreErrorKind::IndexLost(id), format!("{} is damaged: {what}", path.display()))
@@ -37,10 +45,13 @@ pub(crate) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
 
-/// A full disk or quota is something that a person can cure; the rest is damage.
+/// A full disk or quota is something that a person can cure, and a process that has no descriptor or memory left has them again soon; the
+/// rest is damage.
 pub(crate) fn kind_of(error: &io::Error) -> StoreErrorKind {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::NoSpace,
+        io::ErrorKind::OutOfMemory => StoreErrorKind::Exhausted,
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => StoreErrorKind::Exhausted,
         _ => StoreErrorKind::Damaged,
     }
 }

@@ -8,7 +8,8 @@
 use super::catalogue::Change;
 use super::disk::DiskFile;
 use super::evict;
-use super::index::{Entry, encode_blocks};
+use super::heal::Copies;
+use super::index::{Entry, encode_blocks, encode_mark};
 use super::killpoint::{Point, reach};
 use super::lend::Writing;
 use super::live::{Live, Room, State, TailRow, lock};
@@ -36,10 +37,15 @@ const CHECKPOINT: usize = 128;
 /// Streams that one commit moves while others may wait for theirs.
 const QUIET: usize = 16;
 
+/// What became of each append of a batch: where the stream's text ends now, or why it took nothing.
+pub(crate) type Ends = Vec<Result<u64, StoreError>>;
+
 /// What the committer is asked for.
 pub(crate) enum Request {
     /// Append, and answer with the new lengths.
-    Append { batch: Vec<Append>, reply: oneshot::Sender<Result<Vec<u64>, StoreError>> },
+    Append { batch: Vec<Append>, reply: oneshot::Sender<Result<Ends, StoreError>> },
+    /// Put copies in the place of a sick stream's files.
+    Exchange { copies: Copies, reply: oneshot::Sender<Result<(), StoreError>> },
     /// Take text away if there is too much.
     MakeRoom { reply: oneshot::Sender<Result<(), StoreError>> },
     /// Move all live rows into files.
@@ -50,7 +56,7 @@ pub(crate) enum Request {
 
 struct Waiting {
     batch: Vec<Append>,
-    reply: oneshot::Sender<Result<Vec<u64>, StoreError>>,
+    reply: oneshot::Sender<Result<Ends, StoreError>>,
 }
 
 /// Takes requests until nobody can send any.
@@ -101,6 +107,10 @@ fn serve(room: &Arc<Room>, request: Request, requests: &mut mpsc::Receiver<Reque
             }
             next
         }
+        Request::Exchange { copies, reply } => {
+            let _ = reply.send(copies.exchange(room));
+            None
+        }
         Request::MakeRoom { reply } => {
             let _ = reply.send(evict::make_room(room));
             None
@@ -120,40 +130,24 @@ fn size(batch: &[Append]) -> usize {
     batch.iter().flat_map(|a| &a.events).map(|e| e.message.len()).sum()
 }
 
-/// Commits what can be committed and answers everybody; tells whether files grew. A request that meets a damaged stream is refused
-/// alone.
-fn commit_group(room: &Arc<Room>, mut group: Vec<Waiting>) -> bool {
-    let mut grown = false;
-    while !group.is_empty() {
-        let mut works = Works::default();
-        let mut lengths = Vec::with_capacity(group.len());
-        let mut refused = None;
-        for (number, waiting) in group.iter().enumerate() {
-            match waiting.batch.iter().map(|append| works.add(room, append)).collect::<Result<Vec<_>, _>>() {
-                Ok(ends) => lengths.push(ends),
-                Err(error) => {
-                    refused = Some((vec![number], error));
-                    break;
-                }
-            }
-        }
-        if refused.is_none()
-            && let Err((id, error)) = works.prepare(room)
-        {
-            let touches = |w: &Waiting| w.batch.iter().any(|a| a.stream == Some(id));
-            refused = Some(((0..group.len()).filter(|n| touches(&group[*n])).collect(), error));
-        }
-        if let Some((numbers, error)) = refused {
-            for number in numbers.into_iter().rev() {
-                let _ = group.remove(number).reply.send(Err(error.clone()));
-            }
-            continue;
-        }
-        grown |= works.0.iter().any(|work| work.files.is_some());
-        let outcome = works.commit(room);
-        for (waiting, ends) in group.drain(..).zip(lengths) {
-            let _ = waiting.reply.send(outcome.clone().map(|()| ends));
-        }
+/// Commits what can be committed and answers everybody; tells whether files grew. A stream that can't take its part is refused alone.
+fn commit_group(room: &Arc<Room>, group: Vec<Waiting>) -> bool {
+    let mut works = Works::default();
+    let ends: Vec<Ends> =
+        group.iter().map(|waiting| waiting.batch.iter().map(|append| works.add(room, append)).collect()).collect();
+    works.prepare(room);
+    let grown = works.works.iter().any(|work| work.files.is_some());
+    let outcome = works.commit(room);
+    for (waiting, ends) in group.into_iter().zip(ends) {
+        let answer = outcome.clone().map(|refused| {
+            let each = waiting.batch.iter().zip(ends);
+            each.map(|(append, end)| match append.stream.and_then(|id| refused.get(&id)) {
+                Some(error) => Err(error.clone()),
+                None => end,
+            })
+            .collect()
+        });
+        let _ = waiting.reply.send(answer);
     }
     grown
 }
@@ -204,25 +198,27 @@ fn move_rows(room: &Arc<Room>, ids: Vec<StreamId>) -> Result<Result<(), StoreErr
     let mut works = Works::default();
     let mut first = Ok(());
     for id in ids {
-        let outcome = works.work(room, id).and_then(|work| {
-            work.checkpoint = true;
-            work.prepare(room)
-        });
-        if let Err(error) = outcome {
-            works.0.retain(|work| work.live.id != id);
-            works.1 = works.0.iter().enumerate().map(|(at, work)| (work.live.id, at)).collect();
-            first = first.and(Err(error));
+        match works.work(room, id) {
+            Ok(work) => work.checkpoint = true,
+            Err(error) => first = first.and(Err(error)),
         }
     }
+    works.prepare_each(room);
     reach(Point::Checkpoint);
-    works.commit(room)?;
+    let refused = works.commit(room)?;
     reach(Point::Checkpointed);
-    Ok(first)
+    Ok(refused.into_values().fold(first, |first, error| first.and(Err(error))))
 }
 
 /// What one commit does, stream by stream in the order met.
 #[derive(Default)]
-struct Works(Vec<Work>, HashMap<StreamId, usize>);
+struct Works {
+    works: Vec<Work>,
+    /// Where each stream's is.
+    at: HashMap<StreamId, usize>,
+    /// Streams that can't take their part, and why.
+    refused: HashMap<StreamId, StoreError>,
+}
 
 /// What becomes of one stream.
 struct Work {
@@ -254,21 +250,19 @@ struct Opened {
 
 impl Works {
     fn work(&mut self, room: &Arc<Room>, id: StreamId) -> Result<&mut Work, StoreError> {
-        let at = match self.1.get(&id) {
+        let at = match self.at.get(&id) {
             Some(at) => *at,
             None => {
-                if lock(&room.poisoned).contains(&id) {
-                    return Err(StoreError::new(
-                        StoreErrorKind::Damaged,
-                        format!("the disk failed to keep stream {}; it takes no more until the next start", id.0),
-                    ));
+                if lock(&room.sick).contains(&id) {
+                    let text = format!("the disk failed on the files of stream {}; they are made anew", id.0);
+                    return Err(StoreError::new(StoreErrorKind::Sick(id), text));
                 }
-                self.0.push(Work::new(room, id)?);
-                self.1.insert(id, self.0.len() - 1);
-                self.0.len() - 1
+                self.works.push(Work::new(room, id)?);
+                self.at.insert(id, self.works.len() - 1);
+                self.works.len() - 1
             }
         };
-        Ok(&mut self.0[at])
+        Ok(&mut self.works[at])
     }
 
     /// Adds an append and tells where the text ends after it.
@@ -281,51 +275,77 @@ impl Works {
         append.events.iter().for_each(|event| work.push(event));
         let change = &mut work.change;
         change.complete |= append.complete;
-        change.settled_to = append.settled_to.or(change.settled_to);
+        if append.settled_to.is_some() {
+            (change.settled_to, change.settled_by_service) = (append.settled_to, append.settled_by_service);
+        }
         change.read_to = append.read_to.or(change.read_to);
         Ok(work.before.text_len + work.text.len() as u64)
     }
 
-    fn prepare(&mut self, room: &Room) -> Result<(), (StreamId, StoreError)> {
-        self.has_room(room)?;
-        self.0.iter_mut().try_for_each(|work| work.prepare(room).map_err(|error| (work.live.id, error)))
+    /// Opens the files that will be written, where there is room for more.
+    fn prepare(&mut self, room: &Room) {
+        if let Err(error) = self.has_room(room) {
+            self.retain(|work| if work.to_files() { Err(error.clone()) } else { Ok(()) });
+        }
+        self.prepare_each(room);
     }
 
-    /// Refuses the first stream that would take room which has to stay free.
-    fn has_room(&self, room: &Room) -> Result<(), (StreamId, StoreError)> {
-        let Some(first) = self.0.iter().find(|work| work.to_files()).map(|work| work.live.id) else { return Ok(()) };
-        if evict::lacking(room) == 0 {
+    fn prepare_each(&mut self, room: &Room) {
+        self.retain(|work| work.prepare(room));
+    }
+
+    /// Does `act` for each stream; one for which it fails is refused, and leaves nothing behind.
+    fn retain(&mut self, mut act: impl FnMut(&mut Work) -> Result<(), StoreError>) {
+        let Works { works, refused, .. } = self;
+        works.retain_mut(|work| {
+            let Err(error) = act(work) else { return true };
+            work.undo();
+            refused.insert(work.live.id, error.of_stream(work.live.id));
+            false
+        });
+        self.at = self.works.iter().enumerate().map(|(at, work)| (work.live.id, at)).collect();
+    }
+
+    /// Fails where files would take room that has to stay free.
+    fn has_room(&self, room: &Room) -> Result<(), StoreError> {
+        if !self.works.iter().any(Work::to_files) || evict::lacking(room) == 0 {
             return Ok(());
         }
-        evict::make_room(room).map_err(|error| (first, error))?;
+        evict::make_room(room)?;
         match evict::lacking(room) {
             0 => Ok(()),
             lacking => {
                 let text = format!("{} has {lacking} bytes less free than --min-free keeps", room.dir.display());
-                Err((first, StoreError::new(StoreErrorKind::NoSpace, text)))
+                Err(StoreError::new(StoreErrorKind::NoSpace, text))
             }
         }
     }
 
-    fn commit(mut self, room: &Arc<Room>) -> Result<(), StoreError> {
-        if let Err(error) = self.write_files(room) {
-            self.0.iter().for_each(Work::undo);
-            return Err(error);
+    /// Commits, and tells which streams were refused. An error means that nothing was committed.
+    fn commit(mut self, room: &Arc<Room>) -> Result<HashMap<StreamId, StoreError>, StoreError> {
+        self.retain(Work::write);
+        self.retain(Work::sync);
+        for (id, error) in &self.refused {
+            if matches!(error.kind, StoreErrorKind::Sick(_)) && lock(&room.sick).insert(*id) {
+                tracing::warn!(stream = id.0, %error, "the files of this stream take nothing more until they are made anew");
+            }
         }
-        let rows: Vec<Option<TailRow>> = self.0.iter_mut().map(Work::plan).collect();
-        let changes: Vec<Change> = self.0.iter_mut().map(|work| std::mem::take(&mut work.change)).collect();
+        let mut works = self.works;
+        let rows: Vec<Option<TailRow>> = works.iter_mut().map(Work::plan).collect();
+        let changes: Vec<Change> = works.iter_mut().map(|work| std::mem::take(&mut work.change)).collect();
         reach(Point::BeforeCatalogue);
         if let Err(error) = room.catalogue.commit(&changes) {
             // Kept or not: only the catalogue can tell, when it is asked again.
-            self.0.iter().for_each(|work| work.live.forget());
+            works.iter().for_each(|work| work.live.forget());
             return Err(error);
         }
         reach(Point::BeforeShown);
-        for ((work, change), row) in self.0.iter().zip(&changes).zip(rows) {
-            let is_in_the_file = work.live.with(room, |state| {
+        for ((work, change), row) in works.iter().zip(&changes).zip(rows) {
+            let shown = work.live.with(room, |state| {
                 state.place = change.place;
                 state.text_len = change.text_len;
                 state.events = change.events;
+                state.complete |= change.complete;
                 if !change.moved.is_empty() {
                     state.tail.clear();
                 }
@@ -334,32 +354,22 @@ impl Works {
                 }
                 state.tail.extend(row.map(Arc::new));
                 Ok(work.live.mirror(room, state))
-            })?;
-            rendition::extend_all(room, &work.live);
-            if is_in_the_file {
-                work.live.show(change.text_len);
-            }
-        }
-        Ok(())
-    }
-
-    fn write_files(&mut self, room: &Room) -> Result<(), StoreError> {
-        self.0.iter_mut().try_for_each(Work::write)?;
-        for work in &self.0 {
-            let Some(files) = &work.files else { continue };
-            for (opened, point) in [(&files.text, Point::TextSynced), (&files.index, Point::IndexSynced)] {
-                if let Err(e) = opened.file.sync() {
-                    let error = StoreError::io("sync", &opened.path, &e);
-                    // A full disk lost nothing that was committed; any other failure may have.
-                    if error.kind != StoreErrorKind::NoSpace {
-                        lock(&room.poisoned).insert(work.live.id);
+            });
+            match shown {
+                Ok(is_in_the_file) => {
+                    rendition::extend_all(room, &work.live);
+                    if is_in_the_file {
+                        work.live.show(change.text_len);
                     }
-                    return Err(error);
                 }
-                reach(point);
+                // It is committed, and shown once its state can be loaded; the others have nothing to do with that.
+                Err(error) => {
+                    work.live.forget();
+                    tracing::warn!(stream = work.live.id.0, %error, "committed events can't be shown yet");
+                }
             }
         }
-        Ok(())
+        Ok(self.refused)
     }
 }
 
@@ -404,7 +414,15 @@ impl Work {
 
     fn to_files(&self) -> bool {
         let new = self.text.len() as u64;
-        (self.checkpoint && !self.before.tail.is_empty()) || (new > 0 && self.before.tail_bytes() + new >= LIVE_MAX)
+        (self.checkpoint && !self.before.tail.is_empty())
+            || (new > 0 && self.before.tail_bytes() + new >= LIVE_MAX)
+            || (self.change.complete && self.marks() && self.before.place.index > 0)
+    }
+
+    /// The stream has been read to its end, which its index doesn't say yet. It says so with the commit that completes the stream, or else
+    /// when its files are next written: a commit of live rows isn't worth a sync for that.
+    fn marks(&self) -> bool {
+        (self.before.complete || self.change.complete) && !self.before.place.marked
     }
 
     /// Opens the files if they will be written, makes them if they aren't there, and cuts off what was never committed.
@@ -482,6 +500,10 @@ impl Work {
         };
         let mut index = if files.index.committed == 0 { self.before.identity.encode() } else { Vec::new() };
         encode_blocks(&entries, &mut index);
+        if self.marks() {
+            encode_mark(&mut index);
+            self.change.place.marked = true;
+        }
         files.text.append(new)?;
         reach(Point::TextWritten);
         files.index.append(&index)?;
@@ -494,6 +516,16 @@ impl Work {
         change.index_grown = index;
         change.moved = self.before.place.tail_first..self.before.place.tail_next;
         change.place.tail_first = self.before.place.tail_next;
+        Ok(())
+    }
+
+    /// Makes what was written durable: text, then index.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let Some(files) = &self.files else { return Ok(()) };
+        for (opened, point) in [(&files.text, Point::TextSynced), (&files.index, Point::IndexSynced)] {
+            opened.file.sync().map_err(|e| StoreError::io("sync", &opened.path, &e))?;
+            reach(point);
+        }
         Ok(())
     }
 

@@ -10,14 +10,14 @@ use super::kernel::{Kernel, Pages};
 use super::lent::{LEAST, Mode, Open};
 use super::pump::Pump;
 use crate::error::{Error, ErrorKind};
-use crate::fetch::Stream;
+use crate::fetch::{Stream, Wanted};
 use crate::model::printable;
+use crate::patience::Deadline;
 use crate::store::{Reader, StoreError, StoreErrorKind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 /// Size of a stream that nobody has measured: not 0, which tar, busybox cp and sendfile take for an empty file.
@@ -141,18 +141,18 @@ impl File {
         (state.announced, state.known)
     }
 
-    /// The kernel has the file's size as it is committed now, and an open now would need no call.
-    pub(crate) fn is_ready(&self) -> bool {
+    /// Serves an open now, if the kernel has the file's size as it is committed now and no call is needed.
+    fn serves_now(&self, wanted: Wanted) -> bool {
         let state = *self.state.borrow();
-        state.settled && state.announced >= self.reader.len() && self.stream.is_fresh()
+        state.settled && state.announced >= self.reader.len() && self.stream.serves_now(wanted)
     }
 
     /// Waits until everything that the service showed at the call is committed and the kernel knows the size.
-    pub(crate) async fn make_ready(self: &Arc<Self>) -> Result<(), Error> {
-        if self.is_ready() {
+    pub(crate) async fn make_ready(self: &Arc<Self>, wanted: Wanted) -> Result<(), Error> {
+        if self.serves_now(wanted) {
             return Ok(());
         }
-        self.with_patience(self.stream.bring_up_to_date()).await?;
+        self.with_patience(self.stream.bring_up_to_date(wanted)).await?;
         let length = self.reader.len();
         let is_told = move |s: &State| s.settled && s.announced >= length;
         if is_told(&self.state.borrow()) {
@@ -187,16 +187,16 @@ impl File {
     pub(crate) async fn with_patience<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::pin!(work);
         let mut progress = self.stream.progress();
-        let mut deadline = Instant::now() + PATIENCE;
+        let mut patience = Deadline::after(PATIENCE);
         loop {
             tokio::select! {
                 biased;
                 result = &mut work => return result,
                 moved = progress.changed() => match moved {
-                    Ok(()) => deadline = Instant::now() + PATIENCE,
+                    Ok(()) => patience.renew(PATIENCE),
                     Err(_) => return Err(Error::new(ErrorKind::Stopping, &self.label, "the mount is stopping")),
                 },
-                () = tokio::time::sleep_until(deadline) => {
+                () = patience.passed() => {
                     return Err(Error::new(
                         ErrorKind::TimedOut,
                         &self.label,
@@ -214,7 +214,9 @@ impl File {
                 self.with_patience(self.stream.mend(offset, size as u64)).await?;
                 self.read_now(offset, size)
             }
-            Err(error) if matches!(error.kind, StoreErrorKind::IndexLost(_)) => Err(self.stream.lost(error).await),
+            Err(error) if matches!(error.kind, StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_)) => {
+                Err(self.stream.lost(error).await)
+            }
             other => other.map_err(|e| self.damaged(&e)),
         }
     }

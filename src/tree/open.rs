@@ -11,6 +11,7 @@ use super::lookup::read_only;
 use super::reader::Behaviour;
 use super::tail_args::TailRequest;
 use crate::error::{Error, ErrorKind};
+use crate::fetch::Wanted;
 use crate::model::StreamId;
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +79,7 @@ impl Tree {
                 Behaviour::Lists | Behaviour::LooksAgain | Behaviour::Trusts => {}
             }
         }
-        file.make_ready().await?;
+        file.make_ready(Wanted::Content).await?;
         let follow = file.stream().follow();
         let open = file.open_settled(self.lends.load(Ordering::Relaxed));
         let text = open.text.clone();

@@ -8,6 +8,7 @@ use super::handles::Handle;
 use super::inode::{Ino, Node, Show};
 use super::reader::Behaviour;
 use crate::error::Error;
+use crate::fetch::Wanted;
 use crate::model::{StreamId, Timestamp};
 use crate::store::row::StreamRow;
 use std::sync::atomic::Ordering;
@@ -61,7 +62,7 @@ impl Tree {
             }
         }
         let file = self.whole_file(id, show).await?;
-        file.make_ready().await?;
+        file.make_ready(Wanted::Size).await?;
         self.processes.waited(caller.process(), caller.thread());
         Ok(self.stream_attributes(&self.stream_row(id)?, show))
     }

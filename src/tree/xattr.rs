@@ -31,13 +31,11 @@ impl Tree {
                     "first_event" => Some(time(extent.oldest.into_iter().chain(listed.first_event).min())),
                     "last_event" => Some(time(extent.newest.into_iter().chain(listed.last_event).max())),
                     "cached_bytes" => Some(extent.text_len.to_string()),
-                    "settled" => {
-                        let edge = self
-                            .group_row(row.group)?
-                            .vouch
-                            .map_or(extent.settled_to, |v| v.extends(extent.settled_to));
-                        Some((extent.complete && extent.newest.is_none_or(|newest| newest < edge)).to_string())
-                    }
+                    "settled" => Some(self.fetch.is_settled(&row)?.to_string()),
+                    "stale" => self
+                        .fetch
+                        .stale(id)
+                        .map(|stale| format!("since {}, because {}", stale.since, stale.error.cause())),
                     _ => None,
                 }
             }

@@ -8,7 +8,7 @@ use super::reference::{POLL, SLOTS};
 use super::source::{Reference, TRACED};
 use crate::clock::{Clock, ServiceClock};
 use crate::error::{Error, ErrorKind};
-use crate::fetch::{Fetch, FetchSettings, Follow, News, Selection, Stream};
+use crate::fetch::{Fetch, FetchSettings, Follow, News, Selection, Stream, Wanted};
 use crate::model::{GroupId, StreamId, Timestamp};
 use crate::render::Format;
 use crate::report::Report;
@@ -235,7 +235,7 @@ impl World {
             Op::ExpireTokens => self.service.memory().epoch += 1,
             Op::Open { slot } => {
                 if let Some(stream) = self.stream(*slot).await? {
-                    let opened = in_time("an open", stream.bring_up_to_date()).await?;
+                    let opened = in_time("an open", stream.bring_up_to_date(Wanted::Content)).await?;
                     let opened = self.tolerate(opened)?.is_some();
                     if opened && !self.disk.is_frozen() {
                         self.mend(&stream).await?;
@@ -248,7 +248,7 @@ impl World {
             Op::OpenAll => return self.open_all().await,
             Op::Begin { slot } => {
                 if let Some(stream) = self.stream(*slot).await? {
-                    let task = tokio::spawn(async move { stream.bring_up_to_date().await });
+                    let task = tokio::spawn(async move { stream.bring_up_to_date(Wanted::Content).await });
                     self.house_mut().begun.push(task);
                 }
             }
@@ -304,6 +304,7 @@ impl World {
             Err(_) if self.disk.is_frozen() => Ok(None),
             Err(error) => match error.kind() {
                 ErrorKind::NotFound
+                | ErrorKind::Replaced
                 | ErrorKind::Denied
                 | ErrorKind::Unavailable
                 | ErrorKind::TimedOut
@@ -342,7 +343,7 @@ impl World {
         for slot in 0..SLOTS.len() {
             if let Some(stream) = self.stream(slot).await? {
                 let (id, called) = (stream.id(), self.service.now());
-                opens.push((id, called, tokio::spawn(async move { stream.bring_up_to_date().await })));
+                opens.push((id, called, tokio::spawn(async move { stream.bring_up_to_date(Wanted::Content).await })));
             }
         }
         for (id, called, open) in opens {
@@ -520,7 +521,7 @@ impl World {
                     self.step(&Op::Wait { ms: 0 }).await?;
                     continue;
                 };
-                let opened = in_time("an open", stream.bring_up_to_date()).await?;
+                let opened = in_time("an open", stream.bring_up_to_date(Wanted::Content)).await?;
                 let frozen = self.disk.is_frozen();
                 self.step(&Op::Wait { ms: 0 }).await?;
                 match opened {

@@ -53,6 +53,7 @@ impl Room {
             store: Store::open(dir.path()).unwrap(),
             clock: ServiceClock::new(Arc::<ManualClock>::clone(&clock)),
             settings: watch::Sender::new(Arc::new(settings)),
+            stale: Default::default(),
             news: sender,
             tasks: TaskTracker::new(),
             stopping,

@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::{Clock, ServiceClock, SystemClock};
 use crate::fetch::pages::Via;
 use crate::fetch::service::Service;
-use crate::fetch::{FetchSettings, Selection};
+use crate::fetch::{FetchSettings, Selection, Wanted};
 use crate::model::{LogEvent, LogGroup, LogStream, Timestamp};
 use crate::source::{Call, DescribeGroups, DescribeStreams, LogSource, Page, Quotas, SourceError, SourceErrorKind};
 use crate::store::Store;
@@ -136,6 +136,22 @@ impl LogSource for Fake {
     }
 }
 
+/// Learns names, and takes every row for current.
+struct Learnt(Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Lister for Learnt {
+    fn learn(&self, _: GroupId, names: Vec<String>) {
+        lock(&self.0).extend(names);
+    }
+
+    fn is_current(&self, _: GroupId, _: StreamId) -> bool {
+        true
+    }
+
+    async fn renew(&self, _: GroupId) {}
+}
+
 struct Room {
     fake: Arc<Fake>,
     store: Arc<Store>,
@@ -177,16 +193,14 @@ fn room(store: Arc<Store>, fake: Arc<Fake>) -> Room {
         store: store.clone(),
         clock: ServiceClock::new(Arc::new(SystemClock)),
         settings: watch::Sender::new(Arc::new(settings)),
+        stale: Default::default(),
         news: sender,
         tasks: tokio_util::task::TaskTracker::new(),
         stopping,
     });
     let learnt = Arc::new(Mutex::new(Vec::new()));
-    let learn: Learn = {
-        let learnt = learnt.clone();
-        Arc::new(move |_, names| lock(&learnt).extend(names))
-    };
-    let streams = Streams::new(shared, report, learn);
+    let lister = Arc::new(Learnt(learnt.clone()));
+    let streams = Streams::new(shared, report, lister);
     Room { fake, store, streams, group, learnt, news }
 }
 
@@ -254,18 +268,19 @@ async fn an_unknown_stream_is_downloaded_and_then_asked_for_by_group() {
         room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
     }
     let stream = room.listed("s");
-    assert!(!stream.is_fresh());
-    stream.bring_up_to_date().await.unwrap();
+    assert!(!stream.serves_now(Wanted::Size));
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..250));
     assert!(stream.progress().borrow().complete);
-    assert!(stream.is_fresh(), "just read");
+    assert!(stream.serves_now(Wanted::Size), "just read");
+    assert!(!stream.serves_now(Wanted::Content), "its reader has had that");
     let calls = room.fake.calls();
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Size).await.unwrap();
     assert_eq!(room.fake.calls(), calls, "fresh: no call");
     tokio::time::sleep(Duration::from_millis(120)).await;
     room.fake.put("s", now(), "line 250");
     room.fake.put("other", now(), "x");
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..251));
     assert_eq!(*lock(&room.learnt), ["other"]);
     room.stop().await;
@@ -277,7 +292,7 @@ async fn an_empty_answer_that_the_listing_contradicts_is_asked_again() {
     room.fake.put("s", 1_000, "line 0");
     let stream = room.listed("s");
     lock(&room.fake.0).blind = 2;
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..1));
     room.stop().await;
 }
@@ -290,7 +305,7 @@ async fn an_old_token_starts_again_from_the_position() {
     }
     let stream = room.listed("s");
     lock(&room.fake.0).forget_tokens = true;
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..350));
     room.stop().await;
 }
@@ -302,17 +317,15 @@ async fn a_read_of_several_streams_goes_on_after_an_old_token() {
     let (_dir, room) = fresh_room();
     room.fake.put("s", 1_000, "line 0");
     let stream = room.listed("s");
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     for i in 1..350 {
         room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
     }
     lock(&room.fake.0).forget_tokens = true;
     let names = ["s".to_owned()];
     let members = Members::of(vec![(stream.id, "s".to_owned(), stream.row().unwrap().extent)]);
-    let (from, now, settle_after) = (Timestamp(0), Timestamp(now()), Duration::from_secs(900));
-    let read = || {
-        sweep(&room.streams, &stream.group, &members, &names, from, now, settle_after, Weight::Background, usize::MAX)
-    };
+    let (from, now) = (Timestamp(0), room.streams.shared.clock.moment());
+    let read = || sweep(&room.streams, &stream.group, &members, &names, from, now, Weight::Background, usize::MAX);
     read().await.unwrap();
     assert!(!lock(&room.fake.0).forget_tokens, "it was met");
     assert_eq!(room.text(&stream), lines(0..350));
@@ -346,7 +359,7 @@ async fn a_download_nobody_waits_for_stops_and_goes_on_later() {
     let part = room.text(&stream);
     assert!(!part.is_empty() && part.len() < lines(0..2_000).len());
     assert!(!stream.row().unwrap().extent.complete);
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..2_000));
     assert!(room.fake.calls() - calls < 22, "went on from where it was");
     room.stop().await;
@@ -374,16 +387,16 @@ async fn a_download_ahead_of_readers_is_joined_by_who_comes_and_fails_in_silence
     assert!(*stream.awaited.borrow() && lock(&stream.downloads).since() == began, "the same download");
     drop(interest);
     assert!(!*stream.awaited.borrow());
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..2_000));
     ahead.await.unwrap();
     room.fake.put("t", 1_000, "x");
     let other = room.listed("t");
-    lock(&room.fake.0).failing = Some(SourceErrorKind::Denied);
+    lock(&room.fake.0).failing = Some(SourceErrorKind::Credentials);
     download::ahead_of_readers(&other, Via::Get).await;
     assert!(other.progress().borrow().failure.is_none() && !lock(&other.downloads).is_running());
     lock(&room.fake.0).failing = None;
-    other.bring_up_to_date().await.unwrap();
+    other.bring_up_to_date(Wanted::Content).await.unwrap();
     room.stop().await;
 }
 
@@ -392,22 +405,24 @@ async fn refusals_reach_who_waits_and_cached_copies_are_shown_anyway() {
     let (_dir, mut room) = fresh_room();
     room.fake.put("s", 1_000, "line 0");
     let stream = room.listed("s");
-    lock(&room.fake.0).failing = Some(SourceErrorKind::Denied);
-    let error = stream.bring_up_to_date().await.unwrap_err();
+    lock(&room.fake.0).failing = Some(SourceErrorKind::Credentials);
+    let error = stream.bring_up_to_date(Wanted::Content).await.unwrap_err();
     assert_eq!((error.kind(), error.subject()), (ErrorKind::Denied, "/g/s"));
     lock(&room.fake.0).failing = None;
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     tokio::time::sleep(Duration::from_millis(120)).await;
-    lock(&room.fake.0).failing = Some(SourceErrorKind::Denied);
-    stream.bring_up_to_date().await.unwrap();
+    lock(&room.fake.0).failing = Some(SourceErrorKind::Credentials);
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     let calls = room.fake.calls();
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.fake.calls(), calls, "a moment ago it failed");
     assert!(stream.progress().borrow().failure.is_some());
+    let stale = room.streams.shared.stale.get(Copied::Stream(stream.id())).expect("it is told");
+    assert_eq!((stale.error.kind(), stale.error.subject()), (ErrorKind::Denied, "/g/s"));
     lock(&room.fake.0).failing = None;
     let ghost = room.listed("ghost");
     lock(&room.fake.0).streams.remove("ghost");
-    assert_eq!(ghost.bring_up_to_date().await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(ghost.bring_up_to_date(Wanted::Content).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert!(matches!(room.news.recv().await, Some(News::Gone(_, id)) if id == ghost.id()));
     room.stop().await;
 }
@@ -420,7 +435,7 @@ async fn cached_streams_cost_a_check_an_interval_after_a_restart() {
         let name = format!("s{i:04}");
         room.fake.put(&name, 1_000 + i, "line 0");
         let stream = room.listed(&name);
-        stream.bring_up_to_date().await.unwrap();
+        stream.bring_up_to_date(Wanted::Content).await.unwrap();
         ids.push(stream.id());
     }
     room.stop().await;
@@ -432,7 +447,7 @@ async fn cached_streams_cost_a_check_an_interval_after_a_restart() {
     let calls = again.fake.calls();
     let began = std::time::Instant::now();
     for id in ids {
-        again.streams.stream(id).unwrap().bring_up_to_date().await.unwrap();
+        again.streams.stream(id).unwrap().bring_up_to_date(Wanted::Content).await.unwrap();
     }
     let intervals = began.elapsed().as_millis() as usize / 100 + 1;
     let calls = again.fake.calls() - calls;
@@ -446,7 +461,7 @@ async fn followed_streams_show_each_event_once() {
     lock(&room.fake.0).page = Some(10_000);
     let streams: Vec<_> = ["a", "b", "c"].map(|name| room.listed(name)).into();
     for stream in &streams {
-        stream.bring_up_to_date().await.unwrap();
+        stream.bring_up_to_date(Wanted::Content).await.unwrap();
     }
     let follows: Vec<_> = streams.iter().map(|s| s.follow()).collect();
     for i in 0..60 {
@@ -487,7 +502,7 @@ async fn the_end_of_a_huge_stream_is_had_at_once_and_followed() {
     eventually("new lines", || text(&suffix) == lines(4_980..5_030)).await;
     assert!(!stream.row().unwrap().extent.complete);
     assert_eq!(room.text(&stream), "", "nothing else is downloaded");
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..5_030));
     room.fake.put("s", now(), "line 5030");
     eventually("both", || text(&suffix) == lines(4_980..5_031) && room.text(&stream) == lines(0..5_031)).await;
@@ -503,14 +518,14 @@ async fn backfill_is_found_by_the_listing() {
     let (_dir, room) = fresh_room();
     room.fake.put("s", now() - 7_200_000, "line 0");
     let stream = room.listed("s");
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     tokio::time::sleep(Duration::from_millis(120)).await;
     room.fake.put("s", now() - 86_400_000, "line 1");
     let mut told = stream.row().unwrap().stream;
     told.last_ingestion = Some(Timestamp(now()));
     tokio::time::sleep(Duration::from_millis(5)).await;
     room.store.upsert_streams(room.group, &[told]).unwrap();
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..2));
     room.stop().await;
 }
@@ -521,7 +536,7 @@ async fn a_busy_group_is_checked_by_names() {
     let quiet: Vec<_> = (0..30).map(|i| format!("quiet{i:02}")).collect();
     for name in &quiet {
         room.fake.put(name, 1_000, "line 0");
-        room.listed(name).bring_up_to_date().await.unwrap();
+        room.listed(name).bring_up_to_date(Wanted::Content).await.unwrap();
     }
     let busy = room.listed("busy");
     for i in 0..2_000 {
@@ -533,7 +548,7 @@ async fn a_busy_group_is_checked_by_names() {
     for name in &quiet {
         let id = room.store.stream_by_name(room.group, name).unwrap().unwrap().id;
         let stream = room.streams.stream(id).unwrap();
-        stream.bring_up_to_date().await.unwrap();
+        stream.bring_up_to_date(Wanted::Content).await.unwrap();
         assert_eq!(room.text(&stream), lines(0..if name == "quiet03" { 2 } else { 1 }));
     }
     assert!(room.fake.calls() - calls < 20, "{} calls", room.fake.calls() - calls);
@@ -545,14 +560,14 @@ async fn a_busy_group_is_checked_by_names() {
 async fn many_opens_at_once_share_a_check() {
     let (_dir, room) = fresh_room();
     let stream = room.listed("s");
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     tokio::time::sleep(Duration::from_millis(120)).await;
     lock(&room.fake.0).latency = Duration::from_millis(10);
     let calls = room.fake.calls();
     let opens: Vec<_> = (0..50)
         .map(|_| {
             let stream = stream.clone();
-            tokio::spawn(async move { stream.bring_up_to_date().await })
+            tokio::spawn(async move { stream.bring_up_to_date(Wanted::Content).await })
         })
         .collect();
     for open in opens {
@@ -566,9 +581,9 @@ async fn many_opens_at_once_share_a_check() {
 async fn an_open_that_another_read_serves_before_its_check_begins_hears_of_it() {
     let (_dir, room) = fresh_room();
     let stream = room.listed("s");
-    stream.bring_up_to_date().await.unwrap();
+    stream.bring_up_to_date(Wanted::Content).await.unwrap();
     tokio::time::sleep(Duration::from_millis(120)).await;
-    let open = stream.bring_up_to_date();
+    let open = stream.bring_up_to_date(Wanted::Content);
     tokio::pin!(open);
     // It waits by now, and the check that it asked for hasn't begun.
     tokio::select! {

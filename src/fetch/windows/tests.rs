@@ -55,7 +55,7 @@ impl Service {
                 let events = self.events[reader.at..until].to_vec();
                 reader.at = until;
                 calls += 1;
-                windows.take(reader.id, Taken { events, ended, restarted: false }, side_by_side);
+                windows.take(reader.id, Taken { events, ended, restarted: false, stuck: false }, side_by_side);
             }
             readers.retain(|reader| windows.is_read(reader.id));
             while readers.len() < side_by_side
@@ -116,9 +116,9 @@ fn what_came_late_in_the_read_is_in_no_window_twice() {
     // A page begins again at the whole millisecond of what was seen last.
     let mut windows = Windows::new(None, Timestamp(1_000), Timestamp(1_000), None);
     let first = vec![event(1, 1), event(2, 2), event(2, 3)];
-    windows.take(0, Taken { events: first, ended: false, restarted: false }, 1);
+    windows.take(0, Taken { events: first, ended: false, restarted: false, stuck: false }, 1);
     let again = vec![event(2, 2), event(2, 3), event(2, 4)];
-    windows.take(0, Taken { events: again, ended: true, restarted: true }, 1);
+    windows.take(0, Taken { events: again, ended: true, restarted: true, stuck: false }, 1);
     let mut stored = crate::store::Counts::new();
     let events = super::super::merge::missing(windows.pop(9), &mut stored);
     let numbers: Vec<usize> = events.iter().map(|event| event.message.parse().unwrap()).collect();

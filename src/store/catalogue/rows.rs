@@ -1,11 +1,15 @@
 //! How rows are written: a version byte, the fields, a checksum. Pure.
+//!
+//! Version 1 is read too: it knew neither whose clock an edge was set by, nor whether the index says that a stream is complete.
 
 use crate::model::{GroupId, LogClass, LogGroup, LogStream, StreamId, Timestamp};
 use crate::store::bytes::{Take, put_option, put_signed, put_text, put_varint};
 use crate::store::row::{Extent, GroupRow, StreamRow, Vouch};
 use crate::store::{StoreError, StoreErrorKind};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before, which is read and never written.
+const BEFORE: u8 = 1;
 
 /// A group's row and what only the catalogue needs of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) tail_first: u64,
     /// Number of the next live row to come.
     pub(crate) tail_next: u64,
+    /// The index says that the stream was read to its end.
+    pub(crate) marked: bool,
 }
 
 impl GroupRecord {
@@ -57,14 +63,15 @@ impl GroupRecord {
         put_option(&mut out, vouch.map(|v| v.from.0));
         put_option(&mut out, vouch.map(|v| v.to.0));
         out.push(u8::from(self.gone));
+        out.push(u8::from(vouch.is_some_and(|v| v.by_service)));
         seal(out)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<GroupRecord, StoreError> {
-        unseal(bytes).and_then(GroupRecord::take).ok_or_else(|| damaged("group"))
+        unseal(bytes).and_then(|(version, take)| GroupRecord::take(version, take)).ok_or_else(|| damaged("group"))
     }
 
-    fn take(mut take: Take<'_>) -> Option<GroupRecord> {
+    fn take(version: u8, mut take: Take<'_>) -> Option<GroupRecord> {
         let id = GroupId(take.varint()?);
         let group = LogGroup {
             name: take.text()?,
@@ -85,11 +92,10 @@ impl GroupRecord {
         let slug = take.text()?;
         let seq = take.varint()?;
         let walked_at = take.option()?.map(Timestamp);
-        let vouch = match (take.option()?, take.option()?) {
-            (Some(from), Some(to)) => Some(Vouch { from: Timestamp(from), to: Timestamp(to) }),
-            _ => None,
-        };
+        let span = take.option()?.zip(take.option()?);
         let gone = take.flag()?;
+        let by_service = version > BEFORE && take.flag()?;
+        let vouch = span.map(|(from, to)| Vouch { from: Timestamp(from), to: Timestamp(to), by_service });
         take.0.is_empty().then_some(GroupRecord { row: GroupRow { id, group, slug, seq, walked_at, vouch }, gone })
     }
 }
@@ -117,18 +123,20 @@ impl StreamRecord {
             put_option(&mut out, time.map(|t| t.0));
         }
         out.push(u8::from(*gone));
-        let Place { text, index, events, tail_first, tail_next } = self.place;
+        let Place { text, index, events, tail_first, tail_next, marked } = self.place;
         for number in [text, index, events, tail_first, tail_next] {
             put_varint(&mut out, number);
         }
+        out.push(u8::from(extent.settled_by_service));
+        out.push(u8::from(marked));
         seal(out)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<StreamRecord, StoreError> {
-        unseal(bytes).and_then(StreamRecord::take).ok_or_else(|| damaged("stream"))
+        unseal(bytes).and_then(|(version, take)| StreamRecord::take(version, take)).ok_or_else(|| damaged("stream"))
     }
 
-    fn take(mut take: Take<'_>) -> Option<StreamRecord> {
+    fn take(version: u8, mut take: Take<'_>) -> Option<StreamRecord> {
         let id = StreamId(take.varint()?);
         let group = GroupId(take.varint()?);
         let stream = LogStream {
@@ -141,24 +149,29 @@ impl StreamRecord {
         };
         let slug = take.text()?;
         let seq = take.varint()?;
-        let extent = Extent {
+        let mut extent = Extent {
             text_len: take.varint()?,
             events: take.varint()?,
             complete: take.flag()?,
             settled_to: Timestamp(take.signed()?),
+            settled_by_service: false,
             read_to: Timestamp(take.signed()?),
             oldest: take.option()?.map(Timestamp),
             newest: take.option()?.map(Timestamp),
             newest_ingestion: take.option()?.map(Timestamp),
         };
         let gone = take.flag()?;
-        let place = Place {
+        let mut place = Place {
             text: take.varint()?,
             index: take.varint()?,
             events: take.varint()?,
             tail_first: take.varint()?,
             tail_next: take.varint()?,
+            marked: false,
         };
+        if version > BEFORE {
+            (extent.settled_by_service, place.marked) = (take.flag()?, take.flag()?);
+        }
         let row = StreamRow { id, group, stream, slug, seq, extent, gone };
         take.0.is_empty().then_some(StreamRecord { row, place })
     }
@@ -194,7 +207,7 @@ pub(crate) fn any_rows() -> [Vec<u8>; 2] {
         slug: "aws-lambda-x".into(),
         seq: 1,
         walked_at: Some(time),
-        vouch: Some(Vouch { from: time, to: time }),
+        vouch: Some(Vouch { from: time, to: time, by_service: true }),
     };
     let stream = StreamRow {
         id: StreamId(17),
@@ -214,8 +227,11 @@ pub(crate) fn any_rows() -> [Vec<u8>; 2] {
     };
     let rows = [
         GroupRecord { row: group, gone: false }.encode(),
-        StreamRecord { row: stream, place: Place { text: 300, index: 90, events: 3, tail_first: 1, tail_next: 2 } }
-            .encode(),
+        StreamRecord {
+            row: stream,
+            place: Place { text: 300, index: 90, events: 3, tail_first: 1, tail_next: 2, marked: true },
+        }
+        .encode(),
     ];
     rows.map(|row| row[1..row.len() - 4].to_vec())
 }
@@ -226,10 +242,12 @@ fn seal(mut out: Vec<u8>) -> Vec<u8> {
     out
 }
 
-fn unseal(bytes: &[u8]) -> Option<Take<'_>> {
+/// The version of a row, and its fields.
+fn unseal(bytes: &[u8]) -> Option<(u8, Take<'_>)> {
     let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     let mut take = Take(body);
-    (Take(crc).u32()? == crc32fast::hash(body) && take.byte()? == VERSION).then_some(take)
+    let version = take.byte()?;
+    (Take(crc).u32()? == crc32fast::hash(body) && (BEFORE..=VERSION).contains(&version)).then_some((version, take))
 }
 
 fn damaged(what: &str) -> StoreError {
@@ -246,7 +264,7 @@ mod tests {
         #[test]
         fn stream_rows_round_trip_and_are_checked(
             name in any::<String>(), slug in any::<String>(), numbers in any::<[u64; 10]>(), times in any::<[Option<i64>; 6]>(),
-            settled in any::<[i64; 3]>(), flags in any::<[bool; 2]>(), at in any::<prop::sample::Index>(),
+            settled in any::<[i64; 3]>(), flags in any::<[bool; 4]>(), at in any::<prop::sample::Index>(),
         ) {
             let time = |i: usize| times[i].map(Timestamp);
             let record = StreamRecord {
@@ -256,10 +274,10 @@ mod tests {
                     stream: LogStream { arn: format!("arn:{name}"), name, created: Timestamp(settled[2]), first_event: time(0), last_event: time(1), last_ingestion: time(2) },
                     slug,
                     seq: numbers[2],
-                    extent: Extent { text_len: numbers[3], events: numbers[4], complete: flags[0], settled_to: Timestamp(settled[0]), read_to: Timestamp(settled[1]), oldest: time(3), newest: time(4), newest_ingestion: time(5) },
+                    extent: Extent { text_len: numbers[3], events: numbers[4], complete: flags[0], settled_to: Timestamp(settled[0]), settled_by_service: flags[2], read_to: Timestamp(settled[1]), oldest: time(3), newest: time(4), newest_ingestion: time(5) },
                     gone: flags[1],
                 },
-                place: Place { text: numbers[5], index: numbers[6], events: numbers[7], tail_first: numbers[8], tail_next: numbers[9] },
+                place: Place { text: numbers[5], index: numbers[6], events: numbers[7], tail_first: numbers[8], tail_next: numbers[9], marked: flags[3] },
             };
             let mut bytes = record.encode();
             prop_assert_eq!(&StreamRecord::decode(&bytes).unwrap(), &record);
@@ -269,18 +287,29 @@ mod tests {
         }
 
         #[test]
-        fn group_rows_round_trip(name in any::<String>(), slug in any::<String>(), numbers in any::<[u64; 3]>(), days in any::<Option<u32>>(), vouch in any::<Option<(i64, i64)>>(), walked in any::<Option<i64>>(), class in 0..3, gone in any::<bool>()) {
+        fn group_rows_round_trip(name in any::<String>(), slug in any::<String>(), numbers in any::<[u64; 3]>(), days in any::<Option<u32>>(), vouch in any::<Option<(i64, i64, bool)>>(), walked in any::<Option<i64>>(), class in 0..3, gone in any::<bool>()) {
             let class = [LogClass::Standard, LogClass::InfrequentAccess, LogClass::Delivery][class as usize];
             let record = GroupRecord {
                 row: GroupRow {
                     id: GroupId(numbers[0]),
                     group: LogGroup { name, arn: "a".into(), created: Timestamp(5), class, retention_days: days, stored_bytes: numbers[1] },
                     slug, seq: numbers[2], walked_at: walked.map(Timestamp),
-                    vouch: vouch.map(|(a, b)| Vouch { from: Timestamp(a), to: Timestamp(b) }),
+                    vouch: vouch.map(|(a, b, by_service)| Vouch { from: Timestamp(a), to: Timestamp(b), by_service }),
                 },
                 gone,
             };
             prop_assert_eq!(GroupRecord::decode(&record.encode()).unwrap(), record);
+        }
+
+        #[test]
+        fn rows_of_the_version_before_are_read(settled in any::<i64>(), gone in any::<bool>()) {
+            let [_, stream] = any_rows();
+            let mut record = StreamRecord::decode(&seal([&[VERSION][..], &stream].concat())).unwrap();
+            (record.row.extent.settled_to, record.row.gone, record.place.marked) = (Timestamp(settled), gone, false);
+            let mut bytes = record.encode();
+            bytes.truncate(bytes.len() - 4 - 2);
+            bytes[0] = BEFORE;
+            prop_assert_eq!(StreamRecord::decode(&seal(bytes)).unwrap(), record);
         }
 
         #[test]

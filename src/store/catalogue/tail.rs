@@ -27,6 +27,7 @@ pub(crate) struct Change {
     pub(crate) index_grown: u64,
     pub(crate) complete: bool,
     pub(crate) settled_to: Option<Timestamp>,
+    pub(crate) settled_by_service: bool,
     pub(crate) read_to: Option<Timestamp>,
     /// Least and greatest timestamp and greatest ingestion time of what is new.
     pub(crate) oldest: Option<Timestamp>,
@@ -128,7 +129,9 @@ fn apply(change: &Change, record: &mut StreamRecord) {
     extent.text_len = change.text_len;
     extent.events = change.events;
     extent.complete |= change.complete;
-    extent.settled_to = change.settled_to.unwrap_or(extent.settled_to);
+    if let Some(edge) = change.settled_to {
+        (extent.settled_to, extent.settled_by_service) = (edge, change.settled_by_service);
+    }
     extent.read_to = change.read_to.unwrap_or(extent.read_to);
     extent.oldest = match (extent.oldest, change.oldest) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -171,7 +171,7 @@ fn groups_are_found_replaced_and_forgotten() {
     assert_eq!(catalogue.groups_after(0, 10).unwrap().len(), 2);
     assert_eq!(catalogue.groups_after(1, 10).unwrap().len(), 1);
     catalogue.set_walked(new.id, Timestamp(77)).unwrap();
-    let vouch = Vouch { from: Timestamp(1), to: Timestamp(2) };
+    let vouch = Vouch { from: Timestamp(1), to: Timestamp(2), by_service: true };
     let before = commits(&catalogue);
     catalogue.set_vouch(new.id, vouch);
     assert_eq!(catalogue.group(new.id).unwrap().unwrap().vouch, Some(vouch));

@@ -85,7 +85,9 @@ impl Catalogue {
                 record.place = one.place;
                 record.row.extent = one.extent;
                 streams.insert(one.id, record.encode().as_slice())?;
-                complete.insert((record.row.group.0, one.id), ())?;
+                if one.extent.complete {
+                    complete.insert((record.row.group.0, one.id), ())?;
+                }
                 if one.text_on_disk > 0 {
                     note_text(&mut used, &mut counters, one.id, one.text_on_disk, 0)?;
                 } else {

@@ -1,7 +1,7 @@
-//! A disk in memory that forgets: what a power cut at the n-th sync would leave.
+//! A disk in memory that forgets: what a power cut at the n-th sync would leave. And one that fails on single files.
 //!
-//! Each file has live bytes and durable bytes. A sync, of a file or a folder or the catalogue, counts; at the `freeze_at`-th it fails and
-//! nothing works from then on. [`CrashDisk::after_power_cut`] is the disk as the next start finds it.
+//! Each file has live bytes and durable bytes, each folder live and durable names. A sync, of a file or a folder or the catalogue, counts;
+//! at the `freeze_at`-th it fails and nothing works from then on. [`CrashDisk::after_power_cut`] is the disk as the next start finds it.
 
 use super::{Disk, DiskFile};
 use std::collections::HashMap;
@@ -13,26 +13,34 @@ use std::sync::{Arc, Mutex, MutexGuard};
 struct Blob {
     live: Vec<u8>,
     durable: Vec<u8>,
-    name_durable: bool,
 }
+
+/// What a file system calls an inode: a file whatever its name.
+type Number = u64;
 
 #[derive(Debug, Default)]
 struct World {
-    files: HashMap<PathBuf, Blob>,
-    /// Removed, but not yet for good: their folder wasn't synced.
-    removed: HashMap<PathBuf, Blob>,
+    blobs: HashMap<Number, Blob>,
+    names: HashMap<PathBuf, Number>,
+    durable_names: HashMap<PathBuf, Number>,
     syncs: u64,
     freeze_at: Option<u64>,
     frozen: bool,
     full: bool,
     fail_sync_of: Option<(PathBuf, u64)>,
+    /// Calls that fail, by the name under which their file was opened.
+    faults: HashMap<PathBuf, Failing>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CrashDisk(Arc<Mutex<World>>);
 
 #[derive(Debug)]
-pub(crate) struct CrashFile(PathBuf, CrashDisk);
+pub(crate) struct CrashFile {
+    path: PathBuf,
+    number: Number,
+    disk: CrashDisk,
+}
 
 /// Whether unsynced bytes are lost or happen to be on the disk already: a crash may leave either.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +48,15 @@ pub(crate) enum Unsynced {
     Lost,
     Kept,
     Torn,
+}
+
+/// A call on a file that fails with EIO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failing {
+    Open,
+    Read,
+    Write,
+    Sync,
 }
 
 impl CrashDisk {
@@ -61,37 +78,55 @@ impl CrashDisk {
         self.lock().fail_sync_of = Some((path.to_owned(), n));
     }
 
+    /// Calls of this kind on this file fail from now on; `None`: it is sound again.
+    pub(crate) fn fail(&self, path: &Path, failing: Option<Failing>) {
+        let mut world = self.lock();
+        match failing {
+            Some(failing) => drop(world.faults.insert(path.to_owned(), failing)),
+            None => drop(world.faults.remove(path)),
+        }
+    }
+
+    /// Every file is sound again.
+    pub(crate) fn fail_nowhere(&self) {
+        self.lock().faults.clear();
+    }
+
     pub(crate) fn syncs(&self) -> u64 {
         self.lock().syncs
     }
 
     pub(crate) fn after_power_cut(&self, unsynced: Unsynced) -> CrashDisk {
         let world = self.lock();
-        let back = world.removed.iter().filter(|_| unsynced == Unsynced::Lost);
-        let files = back
-            .chain(&world.files)
-            .filter(|(_, blob)| blob.name_durable || unsynced != Unsynced::Lost)
-            .map(|(path, blob)| {
-                let bytes = match unsynced {
-                    Unsynced::Lost => blob.durable.clone(),
-                    Unsynced::Kept => blob.live.clone(),
-                    // The length made it, the last bytes did not.
-                    Unsynced::Torn if blob.live.len() > blob.durable.len() => {
-                        let mut bytes = blob.live.clone();
-                        bytes[blob.durable.len()..].iter_mut().skip(1).for_each(|b| *b = 0);
-                        bytes
-                    }
-                    Unsynced::Torn => blob.durable.clone(),
-                };
-                (path.clone(), Blob { live: bytes.clone(), durable: bytes, name_durable: true })
-            })
-            .collect();
-        CrashDisk(Arc::new(Mutex::new(World { files, ..World::default() })))
+        let names = if unsynced == Unsynced::Lost { &world.durable_names } else { &world.names };
+        let blob = |number: &Number| {
+            let blob = world.blobs.get(number).cloned().unwrap_or_default();
+            let bytes = match unsynced {
+                Unsynced::Lost => blob.durable,
+                Unsynced::Kept => blob.live,
+                // The length made it, the last bytes did not.
+                Unsynced::Torn if blob.live.len() > blob.durable.len() => {
+                    let mut bytes = blob.live;
+                    bytes[blob.durable.len()..].iter_mut().skip(1).for_each(|b| *b = 0);
+                    bytes
+                }
+                Unsynced::Torn => blob.durable,
+            };
+            (*number, Blob { live: bytes.clone(), durable: bytes })
+        };
+        let blobs = names.values().map(blob).collect();
+        let (names, durable_names) = (names.clone(), names.clone());
+        CrashDisk(Arc::new(Mutex::new(World { blobs, names, durable_names, ..World::default() })))
     }
 
+    /// The file of this name, made if it isn't there.
     pub(crate) fn file(&self, path: &Path) -> CrashFile {
-        self.lock().files.entry(path.to_owned()).or_default();
-        CrashFile(path.to_owned(), self.clone())
+        let mut world = self.lock();
+        let next = world.blobs.keys().max().map_or(1, |last| last + 1);
+        let number = *world.names.entry(path.to_owned()).or_insert(next);
+        world.blobs.entry(number).or_default();
+        drop(world);
+        CrashFile { path: path.to_owned(), number, disk: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
@@ -114,31 +149,49 @@ impl CrashDisk {
     }
 }
 
+impl World {
+    fn sound(&self, path: &Path, call: Failing) -> io::Result<()> {
+        match self.faults.get(path) {
+            Some(failing) if *failing == call => Err(io::Error::from_raw_os_error(libc::EIO)),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Disk for CrashDisk {
     fn make_dir(&self, _: &Path) -> io::Result<()> {
         self.alive().map(drop)
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        if !create && !self.alive()?.files.contains_key(path) {
-            return Err(io::ErrorKind::NotFound.into());
+        {
+            let world = self.alive()?;
+            world.sound(path, Failing::Open)?;
+            if !create && !world.names.contains_key(path) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
         }
-        drop(self.alive()?);
         Ok(Arc::new(self.file(path)))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.alive()?.names.remove(path);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.alive()?;
-        if let Some(blob) = world.files.remove(path).filter(|blob| blob.name_durable) {
-            world.removed.insert(path.to_owned(), blob);
-        }
+        let number = world.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        world.names.insert(to.to_owned(), number);
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut world = self.sync_point()?;
-        world.removed.retain(|p, _| p.parent() != Some(path));
-        world.files.iter_mut().filter(|(p, _)| p.parent() == Some(path)).for_each(|(_, blob)| blob.name_durable = true);
+        let World { names, durable_names, .. } = &mut *world;
+        durable_names.retain(|name, _| name.parent() != Some(path));
+        let here = names.iter().filter(|(name, _)| name.parent() == Some(path));
+        durable_names.extend(here.map(|(name, number)| (name.clone(), *number)));
         Ok(())
     }
 
@@ -149,25 +202,25 @@ impl Disk for CrashDisk {
 
 impl CrashFile {
     pub(crate) fn keep_name(&self) {
-        if let Some(blob) = self.1.lock().files.get_mut(&self.0) {
-            blob.name_durable = true;
-        }
+        self.disk.lock().durable_names.insert(self.path.clone(), self.number);
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Blob, bool) -> io::Result<T>) -> io::Result<T> {
-        let mut world = self.1.alive()?;
+    fn with<T>(&self, call: Failing, act: impl FnOnce(&mut Blob, bool) -> io::Result<T>) -> io::Result<T> {
+        let mut world = self.disk.alive()?;
+        world.sound(&self.path, call)?;
         let full = world.full;
-        act(world.files.get_mut(&self.0).ok_or(io::ErrorKind::NotFound)?, full)
+        act(world.blobs.get_mut(&self.number).ok_or(io::ErrorKind::NotFound)?, full)
     }
 }
 
 impl DiskFile for CrashFile {
     fn len(&self) -> io::Result<u64> {
-        self.with(|blob, _| Ok(blob.live.len() as u64))
+        // A file's length is known without reading it.
+        self.with(Failing::Open, |blob, _| Ok(blob.live.len() as u64))
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.with(|blob, _| {
+        self.with(Failing::Read, |blob, _| {
             // As the kernel: nothing can be read anywhere.
             if buffer.is_empty() {
                 return Ok(());
@@ -180,7 +233,7 @@ impl DiskFile for CrashFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.with(|blob, full| {
+        self.with(Failing::Write, |blob, full| {
             let end = offset as usize + bytes.len();
             // A full disk takes half and then says so.
             let taken = if full && end > blob.live.len() { bytes.len() / 2 } else { bytes.len() };
@@ -194,9 +247,10 @@ impl DiskFile for CrashFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut world = self.1.sync_point()?;
+        let mut world = self.disk.sync_point()?;
+        world.sound(&self.path, Failing::Sync)?;
         if let Some((path, left)) = &mut world.fail_sync_of
-            && *path == self.0
+            && *path == self.path
         {
             *left -= 1;
             if *left == 0 {
@@ -204,13 +258,13 @@ impl DiskFile for CrashFile {
                 return Err(io::Error::other("sync failed"));
             }
         }
-        let blob = world.files.get_mut(&self.0).ok_or(io::ErrorKind::NotFound)?;
+        let blob = world.blobs.get_mut(&self.number).ok_or(io::ErrorKind::NotFound)?;
         blob.durable = blob.live.clone();
         Ok(())
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.with(|blob, full| {
+        self.with(Failing::Write, |blob, full| {
             if full && len as usize > blob.live.len() {
                 return Err(io::ErrorKind::StorageFull.into());
             }

@@ -124,9 +124,8 @@ async fn an_append_that_fails_leaves_a_lent_text_alone() {
     store.append(vec![append(id, vec![event(1000, "a live row")])]).await.unwrap();
     let shown = seen(&lent);
     let large = append(id, vec![event(1001, "z".repeat(LIVE_MAX as usize))]);
-    // The batch is committed whole or not at all, and nobody has the other stream.
-    let failed = store.append(vec![large, append(StreamId(9_999), vec![event(1, "x")])]).await;
-    assert_eq!(failed.unwrap_err().kind, StoreErrorKind::Missing);
+    store.is_sick(id);
+    assert_eq!(store.append(vec![large]).await.unwrap_err().kind, StoreErrorKind::Sick(id));
     assert_eq!(seen(&lent), shown);
     assert_eq!(reader.len(), shown.len() as u64);
 }

@@ -1,0 +1,46 @@
+//! Whether a stream is still the one that its row means: the event calls give names, not generations.
+//!
+//! A stream that was deleted and made again answers under the old name, and its events must not be put behind the old one's. Only a listing
+//! tells the two apart, by the time at which the stream was made. So before new events are put behind old ones, the newest page of the
+//! group's listing is read, unless that was done within the listing's time to live: a stream that has just got events stands there, as
+//! far as the listing doesn't lag. One that doesn't is found out by the next whole listing.
+
+use super::listing::Listings;
+use super::service::Weight;
+use super::stream::Lister;
+use crate::model::{GroupId, StreamId};
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+#[async_trait]
+impl Lister for Arc<Listings> {
+    fn learn(&self, group: GroupId, names: Vec<String>) {
+        self.learn_streams(group, names);
+    }
+
+    fn is_current(&self, group: GroupId, stream: StreamId) -> bool {
+        self.newest_pages.contains(&group) || self.confirmed.contains(&stream)
+    }
+
+    async fn renew(&self, group: GroupId) {
+        let Ok((row, folder)) = self.folder(group) else { return };
+        // A failure is met again after the time to live; until then the row is taken for what it was.
+        self.note_newest_page(group);
+        if let Err(error) = self.read_newest_page(&row, Weight::Following, folder.progress().is_known()).await {
+            tracing::debug!(%error, "whether streams were made again isn't known");
+        }
+    }
+}
+
+impl Listings {
+    /// The newest page of a group's listing is read.
+    pub(super) fn note_newest_page(&self, group: GroupId) {
+        self.newest_pages.insert(group, Instant::now() + self.settings().listing_ttl);
+    }
+
+    /// The service has just told of the stream.
+    pub(super) fn note_confirmed(&self, stream: StreamId) {
+        self.confirmed.insert(stream, Instant::now() + self.settings().listing_ttl);
+    }
+}

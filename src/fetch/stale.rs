@@ -1,0 +1,148 @@
+//! What is shown from the copy because bringing it up to date failed, and is told: once in the log for each cause, in `status`, and as
+//! an attribute of the file.
+//!
+//! Old bytes are better than none, but a reader must be able to learn that they are old. An entry stays until its stream or listing was
+//! brought up to date again. The table is bounded: where the whole account can't be reached, some names tell as much as all.
+
+use crate::error::{Error, ErrorKind};
+use crate::model::{GroupId, StreamId, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Entries that are kept; what fails beyond that is counted only.
+const MOST: usize = 4096;
+
+/// What isn't up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Copied {
+    /// A stream's file.
+    Stream(StreamId),
+    /// A group's listing; `None` is that of the groups.
+    Listing(Option<GroupId>),
+}
+
+/// Since when something is shown from the copy, and why.
+#[derive(Clone, Debug)]
+pub struct Stale {
+    /// When it was first shown so.
+    pub since: Timestamp,
+    /// Why it could not be brought up to date; its subject is the stream or the group.
+    pub error: Error,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<Copied, Stale>,
+    /// How many entries each cause has, by what the log was told of it.
+    causes: HashMap<(ErrorKind, String), usize>,
+}
+
+/// All that is shown from the copy.
+#[derive(Debug, Default)]
+pub(crate) struct StaleCopies(Mutex<State>);
+
+impl StaleCopies {
+    /// `what` is shown from the copy at `now`, because of `error`.
+    pub(crate) fn note(&self, what: Copied, now: Timestamp, error: &Error) {
+        let cause = (error.kind(), error.cause().to_owned());
+        let is_news = {
+            let mut state = self.lock();
+            let known = state.entries.get(&what).map(|known| (known.since, cause_of(&known.error)));
+            if known.as_ref().is_some_and(|(_, before)| *before == cause)
+                || known.is_none() && state.entries.len() >= MOST
+            {
+                return;
+            }
+            if let Some((_, before)) = &known {
+                state.leave(before);
+            }
+            let since = known.map_or(now, |(since, _)| since);
+            state.entries.insert(what, Stale { since, error: error.clone() });
+            let count = state.causes.entry(cause).or_default();
+            *count += 1;
+            *count == 1
+        };
+        if is_news {
+            tracing::warn!("shown from the copy, which may be old: {error}");
+        }
+    }
+
+    /// `what` is up to date.
+    pub(crate) fn clear(&self, what: Copied) {
+        let mut state = self.lock();
+        if state.entries.is_empty() {
+            return;
+        }
+        if let Some(stale) = state.entries.remove(&what) {
+            state.leave(&cause_of(&stale.error));
+        }
+    }
+
+    /// Since when `what` is shown from the copy, and why.
+    pub(crate) fn get(&self, what: Copied) -> Option<Stale> {
+        self.lock().entries.get(&what).cloned()
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Stale> {
+        self.lock().entries.values().cloned().collect()
+    }
+
+    /// The table is whole after every critical section.
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn leave(&mut self, cause: &(ErrorKind, String)) {
+        if let Some(count) = self.causes.get_mut(cause) {
+            *count -= 1;
+            if *count == 0 {
+                self.causes.remove(cause);
+            }
+        }
+    }
+}
+
+fn cause_of(error: &Error) -> (ErrorKind, String) {
+    (error.kind(), error.cause().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(subject: &str) -> Error {
+        Error::new(ErrorKind::Denied, subject, "logs:FilterLogEvents is not allowed")
+    }
+
+    #[test]
+    fn it_is_told_until_it_is_up_to_date_again() {
+        let stale = StaleCopies::default();
+        let one = Copied::Stream(StreamId(17));
+        stale.note(one, Timestamp(5), &denied("g/a"));
+        stale.note(one, Timestamp(9), &denied("g/a"));
+        let told = stale.get(one).unwrap();
+        assert_eq!((told.since, told.error.subject()), (Timestamp(5), "g/a"), "since it was first so");
+        stale.note(one, Timestamp(11), &Error::new(ErrorKind::TimedOut, "g/a", "no network"));
+        assert_eq!(
+            (stale.get(one).unwrap().since, stale.get(one).unwrap().error.cause()),
+            (Timestamp(5), "no network")
+        );
+        stale.clear(one);
+        assert!(stale.get(one).is_none() && stale.all().is_empty());
+        assert!(stale.lock().causes.is_empty(), "the next one is told to the log again");
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let stale = StaleCopies::default();
+        for id in 0..MOST as u64 + 10 {
+            stale.note(Copied::Stream(StreamId(id)), Timestamp(1), &denied("g/a"));
+        }
+        assert_eq!(stale.all().len(), MOST);
+        stale.clear(Copied::Listing(None));
+        assert_eq!(stale.lock().causes.values().sum::<usize>(), MOST);
+    }
+}
