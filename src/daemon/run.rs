@@ -228,6 +228,7 @@ impl Parts<'_> {
         let store = Store::open(&cache_dir).map_err(|error| {
             Failure::new(format!("cache folder {}: {error}; give --cache-dir another folder", cache_dir.display()))
         })?;
+        suspect_on_panic(store.dir());
         let _inside = runtime.enter();
         limit(&store, config.limits);
         let report = Arc::new(Report::default());
@@ -263,6 +264,16 @@ impl Parts<'_> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), mountpoint = %shown, region = %printable(&region), "mounted");
         Ok(Assembled { mount, fetch, store, tree })
     }
+}
+
+/// Has a panic noted in the cache folder `dir` beside what is done about it now. It may come from the database, of a page that isn't what
+/// was written, and end the process: then the next start proves the whole catalogue.
+fn suspect_on_panic(dir: &Path) {
+    let (dir, earlier) = (dir.to_owned(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| {
+        Store::suspect_catalogue(&dir);
+        earlier(info);
+    }));
 }
 
 /// Bounds the cache, and makes it smaller in the background if it is too large by now. Must be called inside the runtime.
@@ -397,6 +408,19 @@ impl Reloading {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_has_the_next_start_prove_the_catalogue() {
+        let dir = tempfile::tempdir().unwrap();
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        suspect_on_panic(dir.path());
+        assert!(std::panic::catch_unwind(|| panic!("a page that isn't what was written")).is_err());
+        std::panic::set_hook(hook);
+        assert!(dir.path().join("catalogue.opening").exists());
+        drop(Store::open(dir.path()).unwrap());
+        assert!(!dir.path().join("catalogue.opening").exists());
+    }
 
     #[test]
     fn a_cache_and_its_mount_point_lie_apart() {

@@ -6,8 +6,8 @@
 //! The catalogue is told first: a crash in between leaves a file that nobody counts, which the next eviction takes, while a file that is
 //! counted and gone would look like damage.
 
-use super::StoreError;
 use super::live::{Room, lock};
+use super::{StoreError, aside};
 use crate::model::StreamId;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -67,6 +67,17 @@ pub(crate) fn make_room(room: &Room) -> Result<(), StoreError> {
     let budget = lock(&room.limits).size;
     if room.used_bytes() <= budget && lacking(room) == 0 {
         return Ok(());
+    }
+    let set_aside = room.aside.swap(0, Ordering::Relaxed);
+    if set_aside > 0 {
+        match aside::remove(&room.dir) {
+            Ok(()) => {
+                tracing::info!(bytes = set_aside, "what was set aside at an earlier start is removed to make room")
+            }
+            Err(error) => {
+                tracing::warn!(dir = %room.dir.display(), %error, "what was set aside can't be removed; remove *.damaged-N and *.old-N by hand")
+            }
+        }
     }
     if !room.swept.swap(true, Ordering::Relaxed) {
         for id in room.catalogue.taken_lately()? {

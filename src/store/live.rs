@@ -49,6 +49,8 @@ pub(crate) struct Room {
     pub(crate) evicted: AtomicU64,
     /// What evictions before a crash left was looked for.
     pub(crate) swept: AtomicBool,
+    /// Bytes that were set aside at a start.
+    pub(crate) aside: AtomicU64,
     /// Bytes in renditions.
     pub(crate) rendered: AtomicU64,
     /// Numbers rendition files.
@@ -99,6 +101,7 @@ impl Room {
             nothing_to_evict: Mutex::default(),
             evicted: AtomicU64::new(0),
             swept: AtomicBool::new(false),
+            aside: AtomicU64::new(0),
             rendered: AtomicU64::new(0),
             renditions: AtomicU64::new(0),
             busy: Mutex::default(),
@@ -119,7 +122,8 @@ impl Room {
     /// Bytes that the cache takes on disk.
     pub(crate) fn used_bytes(&self) -> u64 {
         let catalogue = std::fs::metadata(self.dir.join("catalogue.redb")).map_or(0, |m| m.len());
-        self.catalogue.file_bytes().unwrap_or(0) + self.rendered.load(Ordering::Relaxed) + catalogue
+        let (aside, rendered) = (self.aside.load(Ordering::Relaxed), self.rendered.load(Ordering::Relaxed));
+        self.catalogue.file_bytes().unwrap_or(0) + rendered + aside + catalogue
     }
 
     /// The live side of a stream if anybody holds it.

@@ -4,6 +4,7 @@
 //! catalogue before readers hear of a growth, so that no crash takes back what was seen. The catalogue's rows say how much of each file
 //! counts; what lies beyond is cut off before the next write.
 
+mod aside;
 mod bytes;
 mod catalogue;
 mod directory;
@@ -42,7 +43,7 @@ pub use mend::Mend;
 use rendition::Rendition;
 use row::{Extent, GroupRow, StreamRow, Vouch};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -129,8 +130,8 @@ pub struct Store {
     rebuilt: Option<String>,
 }
 
-/// Stands in the folder while a catalogue is opened, and once the database has panicked: found at a start, it says that the last one may have
-/// ended because of it.
+/// Stands in the folder while a catalogue is opened, and after a panic: found at a start, it says that the last process may have ended
+/// because of it.
 const OPENING: &str = "catalogue.opening";
 
 /// How long a chain of checks may be only in memory.
@@ -140,8 +141,8 @@ const VOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 const BETWEEN_MOVES: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Store {
-    /// A panic of the database is about to be told: if it ends this process, the next start proves the whole catalogue and rebuilds it if
-    /// that is damaged, however large it is. For a panic hook, so it allocates little and takes no lock.
+    /// A panic is about to be told: if it is the database's and ends this process, the next start proves the whole catalogue in `dir` and
+    /// rebuilds it if it is damaged, however large it is. For a panic hook: it takes no lock.
     pub fn suspect_catalogue(dir: &Path) {
         // What can't be noted now is met again.
         let _ = RealDisk.open(&dir.join(OPENING), true);
@@ -217,7 +218,9 @@ impl Store {
         let catalogue = match Catalogue::open(opener()?, lost())? {
             Opened::Ready(catalogue) => catalogue,
             Opened::Foreign(what) => {
-                set_aside(dir, &what)?;
+                tracing::warn!(dir = %dir.display(), %what, "the cache is of another version and is set aside");
+                // The catalogue goes last: until then the next start finds the other version and tries again.
+                aside::set_aside(dir, &["streams", "catalogue.redb"], "old")?;
                 match Catalogue::open(opener()?, lost())? {
                     Opened::Ready(catalogue) => catalogue,
                     Opened::Foreign(what) => return Err(StoreError::new(StoreErrorKind::Refused, what)),
@@ -229,7 +232,10 @@ impl Store {
             disk.make_dir(&path).map_err(|e| StoreError::io("make", &path, &e))?;
         }
         disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
-        Ok(Arc::new(Room::new(dir, disk, catalogue)))
+        let room = Room::new(dir, disk, catalogue);
+        // What can't be counted is there all the same; eviction then takes a little less.
+        room.aside.store(aside::bytes(dir).unwrap_or(0), Ordering::Relaxed);
+        Ok(Arc::new(room))
     }
 
     /// Why the catalogue was rebuilt from the files when the store was opened, if it was.
@@ -492,24 +498,6 @@ impl Drop for Store {
             let _ = committer.join();
         }
     }
-}
-
-/// Renames what another version left in `dir` to the first free `*.old-N`. The folder itself stays: others have files in it too.
-fn set_aside(dir: &Path, what: &str) -> Result<(), StoreError> {
-    let aside = |name: &str, n: u32| -> PathBuf { dir.join(format!("{name}.old-{n}")) };
-    let names = ["catalogue.redb", "streams"];
-    let free =
-        (1..).find(|n| names.iter().all(|name| std::fs::symlink_metadata(aside(name, *n)).is_err())).unwrap_or(1);
-    tracing::warn!(dir = %dir.display(), %what, number = free, "the cache is of another version and was set aside");
-    // The catalogue goes last: until then the next start finds the other version and tries again.
-    for name in names.iter().rev() {
-        let path = dir.join(name);
-        match std::fs::rename(&path, aside(name, free)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::io("set aside", &path, &e)),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Reads one stream in one format; while it lives the stream's text isn't evicted.

@@ -6,6 +6,7 @@
 //! read to its end is taken for more than a part; of the others the rest is downloaded once they are read. The old catalogue is set
 //! aside.
 
+use super::aside::set_aside;
 use super::catalogue::{Adopted, Catalogue, Opened, Place, check_file, file_opener};
 use super::index::{BLOCK_HEADER, BlockHead, FILE_HEADER_MAX, Identity};
 use super::{StoreError, StoreErrorKind};
@@ -86,11 +87,7 @@ fn rebuild(dir: &Path) -> Result<(), StoreError> {
         };
         fill(dir, &rebuilt)?;
     }
-    if fs::symlink_metadata(&catalogue).is_ok() {
-        let aside = |n: u32| dir.join(format!("{CATALOGUE}.damaged-{n}"));
-        let free = (1..).map(aside).find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| aside(0));
-        fs::rename(&catalogue, &free).map_err(|e| failed("set aside", &catalogue, &e))?;
-    }
+    set_aside(dir, &[CATALOGUE], "damaged")?;
     fs::rename(&new, &catalogue).map_err(|e| failed("rename", &new, &e))?;
     let marker = dir.join(MARKER);
     fs::remove_file(&marker).map_err(|e| failed("remove", &marker, &e))?;

@@ -207,7 +207,7 @@ async fn the_least_recently_used_goes_first_and_what_retention_takes_last() {
 
 /// One random thing that happens to the folder of a closed store; tells what.
 fn corrupt(dir: &Path, rng: &mut fastrand::Rng) -> String {
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut files: Vec<std::path::PathBuf> = Vec::new();
     for folder in fs::read_dir(dir.join("streams")).unwrap() {
         files.extend(fs::read_dir(folder.unwrap().path()).unwrap().map(|f| f.unwrap().path()));
     }
@@ -376,6 +376,39 @@ async fn a_start_that_died_has_the_next_one_prove_a_large_catalogue_too() {
     fs::write(&opening, "").unwrap();
     assert!(Store::open_proving(dir.path(), 0).unwrap().rebuilt().is_some());
     assert!(!opening.exists());
+}
+
+#[tokio::test]
+async fn a_process_that_panicked_has_the_next_start_prove_a_large_catalogue_too() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await.close().await.unwrap();
+    let path = dir.path().join("catalogue.redb");
+    let mut bytes = fs::read(&path).unwrap();
+    while let Some(at) = bytes.windows(2).position(|two| two == b"/g") {
+        bytes[at] = b'?';
+    }
+    fs::write(&path, &bytes).unwrap();
+    Store::suspect_catalogue(dir.path());
+    assert!(Store::open_proving(dir.path(), 0).unwrap().rebuilt().is_some());
+    assert!(Store::open_proving(dir.path(), 0).unwrap().rebuilt().is_none());
+}
+
+#[tokio::test]
+async fn what_was_set_aside_counts_and_goes_before_any_text() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await.close().await.unwrap();
+    fs::remove_file(dir.path().join("catalogue.redb")).unwrap();
+    fs::write(dir.path().join("catalogue.redb"), vec![b'?'; 1 << 20]).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.rebuilt().is_some());
+    let aside = dir.path().join("catalogue.redb.damaged-1");
+    assert!(aside.exists());
+    let used = store.used_bytes();
+    store.set_limits(Limits { size: used - 1, min_free: MinFree::Bytes(0) });
+    store.make_room().await.unwrap();
+    assert!(!aside.exists());
+    assert!(store.used_bytes() <= used - (1 << 20));
+    assert_eq!(store.evicted(), 0);
 }
 
 fn copy(from: &Path, to: &Path) {
