@@ -146,7 +146,33 @@ pub struct GroupId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct StreamId(pub u64);
 
-/// Printable form of a name from outside: control characters escaped, so that it can't steer a terminal or forge a log line.
+/// Whether a character does something to what stands around it: a control character (C0, DEL and C1, with which terminals are
+/// steered), a bidirectional control (Unicode's Bidi_Control), a line or paragraph separator.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Printable form of a name from outside: what steers (see [`steers`]) is escaped, so that the name can't steer a terminal, turn text
+/// round or forge a log line.
 pub fn printable(name: &str) -> String {
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    name.chars().flat_map(|c| if steers(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Characters that do something to what stands around them.
+    const STEERING: &str = "\u{0}\n\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\
+        \u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+
+    #[test]
+    fn what_steers_a_terminal_or_turns_text_round_is_escaped() {
+        for c in STEERING.chars() {
+            assert_eq!(printable(&format!("a{c}b")), format!("a{}b", c.escape_default()));
+        }
+        let plain = "/aws/[$LATEST] é 日本語 \u{1f525} a\u{30a} \u{200b}\u{200d}";
+        assert_eq!(printable(plain), plain, "what is only odd is shown");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{Report, errors, metrics};
 use crate::error::Error;
-use crate::model::{Timestamp, printable};
+use crate::model::{Timestamp, printable, steers};
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -186,7 +186,7 @@ impl Report {
         Ok(())
     }
 
-    /// `.cwlogs/status.json`: the same for programs.
+    /// `.cwlogs/status.json`: the same for programs. It is looked at by people too, so strings are escaped as far as JSON can.
     pub fn status_json(&self, facts: &StatusFacts) -> String {
         let mount = self.mount().map(|mount| {
             json!({
@@ -254,7 +254,13 @@ impl Report {
             "requests": Value::Object(requests.collect()),
             "errors": self.errors().iter().map(error_json).collect::<Vec<_>>(),
         });
-        format!("{whole:#}\n")
+        // Outside of strings, where an escape would be wrong, there are only newlines of that kind.
+        let escaped = |c: char| steers(c) && c != '\n';
+        let mut text = String::new();
+        for c in format!("{whole:#}\n").chars() {
+            if escaped(c) { text.push_str(&format!("\\u{:04x}", u32::from(c))) } else { text.push(c) }
+        }
+        text
     }
 }
 
@@ -372,7 +378,7 @@ mod tests {
             cache_bytes: 2048,
             cache_limit: 1 << 20,
             evicted: 3,
-            followed: vec![Followed { group: "g\n".into(), stream: "s".into(), ..Followed::default() }],
+            followed: vec![Followed { group: "g\n\u{9b}\u{202e}".into(), stream: "s".into(), ..Followed::default() }],
             transfers: vec![Transfer { stream: "t".into(), bytes: 10, ..Transfer::default() }],
             clock: Some("this machine's clock is 1h ahead of the service's".into()),
             aged: 12,
@@ -393,7 +399,7 @@ mod tests {
         for part in ["eu-west-1", "/mnt/logs", "2h 5m ago", "process 7", "aws sso login", "1 × Throttled", "2.0 KiB"] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
-        assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+        assert!(text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')));
     }
 
     #[test]
@@ -412,7 +418,13 @@ mod tests {
     #[test]
     fn programs_see_the_same() {
         let (report, facts) = report();
-        let value: Value = serde_json::from_str(&report.status_json(&facts)).unwrap();
+        let text = report.status_json(&facts);
+        assert!(
+            text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')),
+            "programs' output meets eyes too"
+        );
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["followed"][0]["logGroup"], "g\n\u{9b}\u{202e}");
         assert_eq!(value["mount"]["pid"], 7);
         assert_eq!(value["calls"][Call::GetLogEvents as usize]["throttled"], 1);
         assert_eq!(value["errors"][0]["path"], "group/stream");

@@ -4,6 +4,7 @@
 //! nothing but the exact name and mean the same on every machine: the slug with 8 hex digits of the name's hash, and the percent-encoded
 //! exact name. A slug is made of `a-z`, `0-9` and `-` only, so the `~` before a hash is never part of one.
 
+use crate::model::steers;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Longest file name that the kernel takes, in bytes.
@@ -70,12 +71,15 @@ fn with_suffix(slug: &str, digits: &str) -> String {
     format!("{cut}~{digits}")
 }
 
-/// The exact name as one path component: `%`, `/`, control bytes and a leading `.` or `@` are percent-encoded.
+/// The exact name as one path component: `%`, `/`, a leading `.` or `@`, and what steers a terminal or turns text round
+/// ([`steers`]) are percent-encoded, by their UTF-8 bytes.
 pub fn exact_encode(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 8);
     for (at, c) in name.char_indices() {
-        if matches!(c, '%' | '/' | '\0'..='\x1f' | '\x7f') || (at == 0 && matches!(c, '.' | '@')) {
-            out.push_str(&format!("%{:02X}", u32::from(c)));
+        if matches!(c, '%' | '/') || steers(c) || (at == 0 && matches!(c, '.' | '@')) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                out.push_str(&format!("%{byte:02X}"));
+            }
         } else {
             out.push(c);
         }
@@ -141,6 +145,15 @@ mod tests {
     }
 
     #[test]
+    fn what_steers_a_terminal_or_turns_text_round_is_encoded() {
+        assert_eq!(exact_encode("\u{80}\u{9b}31m\u{9f}"), "%C2%80%C2%9B31m%C2%9F");
+        assert_eq!(exact_encode("\u{202e}txt\u{2066}\u{61c}"), "%E2%80%AEtxt%E2%81%A6%D8%9C");
+        assert_eq!(exact_encode("a\u{2028}b\u{2029}"), "a%E2%80%A8b%E2%80%A9");
+        assert_eq!(exact_encode("\u{a0}é日\u{200b}"), "\u{a0}é日\u{200b}");
+        assert_eq!(exact_decode("\u{9b}\u{202e}").as_deref(), Some("\u{9b}\u{202e}"), "as it was written before");
+    }
+
+    #[test]
     fn decoding_is_strict() {
         assert_eq!(exact_decode("%2faws%2Fx").as_deref(), Some("/aws/x"));
         assert_eq!(exact_decode("plain.log").as_deref(), Some("plain.log"));
@@ -162,7 +175,8 @@ mod tests {
         #[test]
         fn encoding_round_trips(name in any::<String>()) {
             let shown = exact_encode(&name);
-            prop_assert!(!shown.contains(|c: char| c == '/' || c == '\0' || c.is_ascii_control()));
+            let is_odd = |c: char| c == '/' || c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);
+            prop_assert!(!shown.contains(is_odd));
             prop_assert!(!shown.starts_with(['.', '@']));
             prop_assert_eq!(exact_decode(&shown), Some(name));
         }
