@@ -5,17 +5,8 @@ use crate::model::Timestamp;
 use crate::render::Format;
 use crate::source::Call;
 use crate::store::MinFree;
+pub use crate::store::names::Names;
 use std::time::Duration;
-
-/// How folders and files are named.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Names {
-    /// By slug.
-    #[default]
-    Slug,
-    /// By percent-encoded exact name.
-    Exact,
-}
 
 /// Calls a second of one call.
 pub type Rate = (Call, f64);

@@ -13,7 +13,6 @@ use super::signals::{Ask, Signals};
 use super::{Failure, notify, process};
 use crate::cli::Cli;
 use crate::clock::{ServiceClock, SystemClock};
-use crate::config::value::Names;
 use crate::config::{Config, Env};
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Fetch, FetchSettings};
@@ -27,7 +26,7 @@ use crate::source::cloudwatch::{CloudWatch, ConnectOptions};
 use crate::source::demo::Demo;
 use crate::source::{LogSource, Quotas};
 use crate::store::{Limits, Store};
-use crate::tree::{self, Tree, TreeSettings};
+use crate::tree::{Tree, TreeSettings};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -289,10 +288,7 @@ fn limit(store: &Arc<Store>, limits: Limits) {
 
 fn tree_settings(config: &Config) -> TreeSettings {
     TreeSettings {
-        names: match config.names {
-            Names::Slug => tree::Names::Slug,
-            Names::Exact => tree::Names::Exact,
-        },
+        names: config.names,
         format: config.format.clone(),
         uid: config.uid,
         gid: config.gid,

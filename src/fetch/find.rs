@@ -1,19 +1,20 @@
 //! What a name means, without listing for it: the catalogue, then one exact lookup, then the newest listing page once a time to live.
 //! Only a slug with a hash, which no program asks for by itself, is worth a listing.
 //!
-//! Slugs can't be inverted, so a name that isn't in the catalogue is either an exact one (one call by prefix tells) or the slug of
-//! something that a listing has yet to bring. Only a name with a dash, or with a hash, is taken for such a slug: what a slug replaces
+//! A name means one thing: what that is tells the catalogue alone ([`Store::stream_named`](crate::store::Store::stream_named)), before
+//! and after each question, so that a name opens what a listing shows under it. Slugs can't be inverted, so a name that isn't in the
+//! catalogue is either an exact one (one call by prefix tells) or the slug of something that a listing has yet to bring. Only a name with a dash, or with a hash, is taken for such a slug: what a slug replaces
 //! leaves dashes, and all else that programs and typing errors ask for costs its one call. Lookups of one name share one question, a
 //! no is remembered for a second, and no question takes longer than [`LOOKUP`]. Trouble is an error, never a no.
 
 use crate::error::{Error, ErrorKind};
 use crate::fetch::folder::{Folder, Phase};
 use crate::fetch::listing::{Found, Listings, ROOT, lock};
-use crate::fetch::select::{decode, possible_group, possible_slug, possible_stream, shows_group, shows_stream};
+use crate::fetch::select::{possible_group, possible_stream, shows_group, shows_stream};
 use crate::fetch::service::Weight;
 use crate::model::GroupId;
-use crate::store::names::hash_asked;
-use crate::store::row::{GroupRow, StreamRow};
+use crate::store::names::Names;
+use crate::store::row::{GroupRow, Named, StreamRow};
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,38 +33,36 @@ const MOST_UNKNOWN: usize = 1000;
 const MANY: usize = 3;
 
 impl Listings {
-    /// The group that `name` means: a slug, `slug~hash`, or a percent-encoded exact name.
-    pub(crate) async fn find_group(self: &Arc<Self>, name: &str) -> Found<GroupRow> {
-        if name.is_empty() || name.starts_with(['.', '@']) {
-            return Ok(None);
-        }
-        if let Some(row) = self.group_known(name)? {
-            return Ok(Some(row).filter(|row| shows_group(&self.settings().selection, &row.group.name)));
+    /// The group that `name` means where listings name things so: one kind of names for as long as this lives.
+    pub(crate) async fn find_group(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
+        match self.group_named(name, listed)? {
+            Named::Row(row) => return Ok(self.shown_group(row)),
+            Named::Nothing => return Ok(None),
+            Named::Exact(_) | Named::Slug | Named::Hashed => {}
         }
         if self.nobody.contains(&(None, name.to_owned())) {
             return Ok(None);
         }
         let flight = self.group_flights.join(name.to_owned(), || {
             let (listings, name) = (Arc::clone(self), name.to_owned());
-            Box::pin(async move { listings.ask_group(&name).await })
+            Box::pin(async move { listings.ask_group(&name, listed).await })
         });
         bounded(name, flight).await
     }
 
-    /// The stream that `name` (without `.log`) means.
-    pub(crate) async fn find_stream(self: &Arc<Self>, group: GroupId, name: &str) -> Found<StreamRow> {
-        if name.is_empty() || name.starts_with(['.', '@']) {
-            return Ok(None);
-        }
-        if let Some(row) = self.stream_known(group, name)? {
-            return Ok(Some(row).filter(|row| shows_stream(&self.settings().selection, &row.stream, self.now())));
+    /// The stream that `name` (without `.log`) means, as `find_group`.
+    pub(crate) async fn find_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {
+        match self.stream_named(group, name, listed)? {
+            Named::Row(row) => return Ok(self.shown_stream(row)),
+            Named::Nothing => return Ok(None),
+            Named::Exact(_) | Named::Slug | Named::Hashed => {}
         }
         if self.nobody.contains(&(Some(group), name.to_owned())) {
             return Ok(None);
         }
         let flight = self.stream_flights.join((group, name.to_owned()), || {
             let (listings, name) = (Arc::clone(self), name.to_owned());
-            Box::pin(async move { listings.ask_stream(group, &name).await })
+            Box::pin(async move { listings.ask_stream(group, &name, listed).await })
         });
         bounded(name, flight).await
     }
@@ -148,30 +147,38 @@ impl Listings {
         Ok(())
     }
 
-    fn group_known(&self, name: &str) -> Found<GroupRow> {
-        if let Some(row) = self.read(name, |store| store.group_by_slug(name))? {
-            return Ok(Some(row));
-        }
-        decode(name).map_or(Ok(None), |exact| self.read(name, |store| store.group_by_name(&exact)))
+    fn group_named(&self, name: &str, listed: Names) -> Result<Named<GroupRow>, Error> {
+        self.read(name, |store| store.group_named(name, listed))
     }
 
-    fn stream_known(&self, group: GroupId, name: &str) -> Found<StreamRow> {
-        if let Some(row) = self.read(name, |store| store.stream_by_slug(group, name))? {
-            return Ok(Some(row));
-        }
-        decode(name).map_or(Ok(None), |exact| self.read(name, |store| store.stream_by_name(group, &exact)))
+    fn stream_named(&self, group: GroupId, name: &str, listed: Names) -> Result<Named<StreamRow>, Error> {
+        self.read(name, |store| store.stream_named(group, name, listed))
     }
 
-    async fn ask_group(self: &Arc<Self>, name: &str) -> Found<GroupRow> {
+    /// A group that the selection hides isn't there.
+    fn shown_group(&self, row: GroupRow) -> Option<GroupRow> {
+        shows_group(&self.settings().selection, &row.group.name).then_some(row)
+    }
+
+    /// A stream that the selection hides isn't there.
+    fn shown_stream(&self, row: StreamRow) -> Option<StreamRow> {
+        shows_stream(&self.settings().selection, &row.stream, self.now()).then_some(row)
+    }
+
+    async fn ask_group(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
         let settings = self.settings();
-        if let Some(exact) = decode(name)
-            && possible_group(&exact)
-            && shows_group(&settings.selection, &exact)
-            && let Some(row) = self.exact_group(Weight::Waiting, &exact).await?
+        let meant = self.group_named(name, listed)?;
+        if let Some(exact) = exact_in(&meant, name)
+            && possible_group(exact)
+            && shows_group(&settings.selection, exact)
         {
-            return Ok(Some(row));
+            self.exact_group(Weight::Waiting, exact).await?;
+            // Not what was found by it: a listing may have given the slug to another one meanwhile.
+            if let Named::Row(row) = self.group_named(name, listed)? {
+                return Ok(self.shown_group(row));
+            }
         }
-        if possible_slug(name) {
+        if matches!(meant, Named::Slug | Named::Hashed) {
             let mut progress = self.root.subscribe();
             if progress.borrow().fresh.is_none() {
                 self.touch_root();
@@ -179,8 +186,8 @@ impl Listings {
             let _waiting = self.root.wait();
             loop {
                 let seen = progress.borrow_and_update().clone();
-                if let Some(row) = self.group_known(name)? {
-                    return Ok(Some(row).filter(|row| shows_group(&settings.selection, &row.group.name)));
+                if let Named::Row(row) = self.group_named(name, listed)? {
+                    return Ok(self.shown_group(row));
                 }
                 if seen.fresh.is_some() {
                     break;
@@ -197,49 +204,59 @@ impl Listings {
         Ok(None)
     }
 
-    async fn ask_stream(self: &Arc<Self>, group: GroupId, name: &str) -> Found<StreamRow> {
+    async fn ask_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {
         let settings = self.settings();
         let selection = &settings.selection;
         let (row, folder) = self.folder(group)?;
-        let shown = |row: StreamRow| Some(row).filter(|row| shows_stream(selection, &row.stream, self.now()));
-        let is_slug = possible_slug(name) && name.contains(['-', '~']);
+        let meant = self.stream_named(group, name, listed)?;
+        // What a slug replaces leaves dashes, and a name with none of them is likely an exact one.
+        let is_slug = meant == Named::Hashed || meant == Named::Slug && name.contains('-');
         let mut is_whole = false;
-        if is_slug && self.is_unlisted(&folder, name) {
+        if is_slug && self.is_unlisted(&folder, &meant) {
             is_whole = self.newest_page(row.clone()).await?;
-            if let Some(row) = self.stream_known(group, name)? {
-                return Ok(shown(row));
+            if let Named::Row(row) = self.stream_named(group, name, listed)? {
+                return Ok(self.shown_stream(row));
             }
         }
         if !is_whole
-            && let Some(exact) = decode(name)
-            && possible_stream(&exact)
-            && (selection.streams.is_empty() || selection.streams.contains(&exact))
+            && let Some(exact) = exact_in(&meant, name)
+            && possible_stream(exact)
+            && (selection.streams.is_empty() || selection.streams.iter().any(|stream| stream == exact))
         {
             let announce = folder.progress().known;
-            if let Some(row) = self.exact_stream(Weight::Waiting, &row, &exact, announce).await? {
-                return Ok(shown(row));
+            self.exact_stream(Weight::Waiting, &row, exact, announce).await?;
+            // Not what was found by it: a listing may have given the slug to another one meanwhile.
+            if let Named::Row(row) = self.stream_named(group, name, listed)? {
+                return Ok(self.shown_stream(row));
             }
         }
-        if is_slug && let Some(row) = self.ask_slug(row, &folder, name).await? {
-            return Ok(shown(row));
+        if is_slug && let Some(row) = self.ask_slug(row, &folder, name, listed, meant == Named::Hashed).await? {
+            return Ok(self.shown_stream(row));
         }
         self.nobody.insert((Some(group), name.to_owned()), Instant::now() + NO);
         Ok(None)
     }
 
     /// Whether a slug may be in a group of which no listing says anything, nor will soon.
-    fn is_unlisted(&self, folder: &Folder, name: &str) -> bool {
+    fn is_unlisted(&self, folder: &Folder, meant: &Named<StreamRow>) -> bool {
         let progress = folder.progress();
         let is_idle = !progress.known && progress.phase == Phase::Idle;
-        is_idle && hash_asked(name).is_none() && self.settings().selection.streams.is_empty()
+        is_idle && *meant == Named::Slug && self.settings().selection.streams.is_empty()
     }
 
     /// A slug that the catalogue doesn't know, where a listing may yet bring it. Editors, prompts and typing errors ask for such names
     /// everywhere, so a group that was never listed is asked for its newest page only (see `newest_page`). A slug with a hash is nobody's
     /// guess and is found for every stream, so it is worth a listing.
-    async fn ask_slug(self: &Arc<Self>, row: GroupRow, folder: &Arc<Folder>, name: &str) -> Found<StreamRow> {
+    async fn ask_slug(
+        self: &Arc<Self>,
+        row: GroupRow,
+        folder: &Arc<Folder>,
+        name: &str,
+        listed: Names,
+        hashed: bool,
+    ) -> Found<StreamRow> {
         let settings = self.settings();
-        let (group, hashed) = (row.id, hash_asked(name).is_some());
+        let group = row.id;
         let mut progress = folder.subscribe();
         let seen = progress.borrow().clone();
         if hashed && !seen.known || !settings.selection.streams.is_empty() {
@@ -252,19 +269,21 @@ impl Listings {
         } else if seen.phase == Phase::Idle {
             // No call if that page was read a moment ago; but a walk may have failed since then.
             self.newest_page(row).await?;
-            return self.stream_known(group, name);
+            return Ok(self.stream_named(group, name, listed)?.row());
         }
-        let grace = Instant::now() + if hashed { LOOKUP } else { WALK_GRACE };
+        let grace = Instant::now() + WALK_GRACE;
         let _waiting = folder.wait();
         loop {
             let seen = progress.borrow_and_update().clone();
-            if let Some(row) = self.stream_known(group, name)? {
+            if let Named::Row(row) = self.stream_named(group, name, listed)? {
                 return Ok(Some(row));
             }
             if seen.is_believed(settings.listing_ttl, Instant::now()) {
                 return Ok(None);
             }
             match (seen.phase, seen.failure) {
+                // Nobody's guess: there is no no before the end, and the whole lookup has its time.
+                (Phase::First, _) if hashed => drop(progress.changed().await),
                 (Phase::First, _) if Instant::now() < grace => drop(timeout_at(grace, progress.changed()).await),
                 (Phase::Refresh, _) => drop(progress.changed().await),
                 (Phase::Idle, Some((_, error))) => return Err(error),
@@ -288,6 +307,15 @@ impl Listings {
             })
         });
         flight.await
+    }
+}
+
+/// The exact name that `name` may be, if it can be one.
+fn exact_in<'a, Row>(meant: &'a Named<Row>, name: &'a str) -> Option<&'a str> {
+    match meant {
+        Named::Exact(exact) => Some(exact),
+        Named::Slug => Some(name),
+        Named::Row(_) | Named::Hashed | Named::Nothing => None,
     }
 }
 

@@ -31,7 +31,7 @@ mod refusal;
 mod reread;
 mod schedule;
 #[cfg(test)]
-mod scripted;
+pub(crate) mod scripted;
 mod select;
 mod service;
 mod side_by_side;
@@ -59,6 +59,7 @@ use crate::model::{GroupId, StreamId, Timestamp};
 use crate::report::Report;
 use crate::report::status::{Copy, StatusFacts};
 use crate::source::{LogSource, Quotas};
+use crate::store::names::Names;
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError};
 use listing::Listings;
@@ -222,15 +223,15 @@ impl Fetch {
         self.streams.save_vouches();
     }
 
-    /// The group that `name` means: a slug, `slug~hash`, or a percent-encoded exact name. What the catalogue doesn't know is
-    /// asked of the service, for at most 5 s.
-    pub async fn find_group(&self, name: &str) -> Result<Option<GroupRow>, Error> {
-        self.listings.find_group(name).await
+    /// The group that `name` means where listings name things so (always the same kind): a slug if those are listed, `slug~hash`,
+    /// or a percent-encoded exact name. What the catalogue doesn't know is asked of the service, for at most 5 s.
+    pub async fn find_group(&self, name: &str, listed: Names) -> Result<Option<GroupRow>, Error> {
+        self.listings.find_group(name, listed).await
     }
 
     /// The stream that `name` (without `.log`) means, as `find_group`.
-    pub async fn find_stream(&self, group: GroupId, name: &str) -> Result<Option<StreamRow>, Error> {
-        self.listings.find_stream(group, name).await
+    pub async fn find_stream(&self, group: GroupId, name: &str, listed: Names) -> Result<Option<StreamRow>, Error> {
+        self.listings.find_stream(group, name, listed).await
     }
 
     /// A folder is being opened (`None`: the root): brings its listing up to date in the background if its time to live is over.

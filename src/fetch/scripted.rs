@@ -1,5 +1,6 @@
 //! A small service in memory for this room's tests: groups and streams in order, failures and silence on demand, calls counted.
 
+use crate::fetch::{FetchSettings, Selection};
 use crate::model::{Hours, LogClass, LogEvent, LogGroup, LogStream, Timestamp};
 use crate::source::{
     Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,
@@ -9,6 +10,19 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
+
+/// Settings under which no quota is felt.
+pub(crate) fn settings() -> FetchSettings {
+    FetchSettings {
+        selection: Selection::default(),
+        poll_interval: Duration::from_secs(1),
+        late_window: Duration::from_mins(5),
+        settle_after: Duration::from_mins(15),
+        listing_ttl: Duration::from_secs(10),
+        quotas: Quotas::all(1e6),
+        patience: Duration::from_secs(30),
+    }
+}
 
 #[derive(Default)]
 struct State {

@@ -1,8 +1,7 @@
-//! What the selection shows, and what a name can mean. Pure.
+//! What the selection shows, and what can be an exact name. Pure.
 
 use crate::fetch::{Selection, Since};
 use crate::model::{LogStream, Timestamp};
-use percent_encoding::percent_decode_str;
 use std::time::Duration;
 
 /// Listings lag by that much: a stream is hidden as too old only when it is older by that, too.
@@ -47,16 +46,6 @@ pub(super) fn walk_prefixes(selection: &Selection) -> Vec<Option<String>> {
     if prefixes.first().is_none_or(String::is_empty) { vec![None] } else { prefixes.into_iter().map(Some).collect() }
 }
 
-/// The exact name that a percent-encoded one stands for; `None` if it is no such encoding.
-pub(super) fn decode(name: &str) -> Option<String> {
-    let bytes = name.as_bytes();
-    let whole = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    if !(0..bytes.len()).all(|at| bytes[at] != b'%' || whole(at)) {
-        return None;
-    }
-    percent_decode_str(name).decode_utf8().ok().map(Into::into)
-}
-
 /// Whether a log group can have this exact name.
 pub(super) fn possible_group(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())
@@ -66,11 +55,6 @@ pub(super) fn possible_group(name: &str) -> bool {
 /// Whether a log stream can have this exact name.
 pub(super) fn possible_stream(name: &str) -> bool {
     !name.is_empty() && !name.contains([':', '*']) && name.chars().count() <= MAX_NAME
-}
-
-/// Whether a slug can look so: the slug alphabet, and the `~` before a hash.
-pub(super) fn possible_slug(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'~'))
 }
 
 #[cfg(test)]
@@ -131,15 +115,9 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(decode("%2Faws%2flambda").as_deref(), Some("/aws/lambda"));
-        assert_eq!(decode("100%"), None);
-        assert_eq!(decode("%zz"), None);
-        assert_eq!(decode("%ff"), None);
         assert!(possible_group("/aws/a.b-c_d#1"));
         assert!(!possible_group("a b") && !possible_group("") && !possible_group(&"a".repeat(513)));
         assert!(possible_stream("2026/11/23/[$LATEST]3f2a") && possible_stream(&"ü".repeat(512)));
         assert!(!possible_stream("a:b") && !possible_stream("a*") && !possible_stream(""));
-        assert!(possible_slug("2026-11-23-latest-3f2a~0123abcd"));
-        assert!(!possible_slug("HEAD") && !possible_slug("a.b") && !possible_slug("%2f"));
     }
 }

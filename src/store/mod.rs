@@ -40,8 +40,9 @@ use heal::Copies;
 pub use lend::Lent;
 use live::{Held, Room};
 pub use mend::Mend;
+use names::Names;
 use rendition::Rendition;
-use row::{Extent, GroupRow, StreamRow, Vouch};
+use row::{Extent, GroupRow, Named, StreamRow, Vouch};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -274,9 +275,9 @@ impl Store {
         self.room.catalogue.group_by_name(name)
     }
 
-    /// The group with this slug (as assigned, collision suffix included), or `slug~hash`.
-    pub fn group_by_slug(&self, slug: &str) -> Result<Option<GroupRow>, StoreError> {
-        self.room.catalogue.group_by_slug(slug)
+    /// What `name` means at the root, where listings name things so.
+    pub fn group_named(&self, name: &str, listed: Names) -> Result<Named<GroupRow>, StoreError> {
+        self.room.catalogue.group_named(name, listed)
     }
 
     /// Up to `max` groups after `seq`, in order of seq.
@@ -331,9 +332,9 @@ impl Store {
         self.room.catalogue.stream_by_name(group, name)
     }
 
-    /// The stream with this slug (as assigned, or `slug~hash`), without `.log`.
-    pub fn stream_by_slug(&self, group: GroupId, slug: &str) -> Result<Option<StreamRow>, StoreError> {
-        self.room.catalogue.stream_by_slug(group, slug)
+    /// What `name`, without its ending, means in a group's folder, where listings name things so.
+    pub fn stream_named(&self, group: GroupId, name: &str, listed: Names) -> Result<Named<StreamRow>, StoreError> {
+        self.room.catalogue.stream_named(group, name, listed)
     }
 
     /// Up to `max` streams of a group after `seq`, in order of seq; gone ones left out.

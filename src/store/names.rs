@@ -1,8 +1,10 @@
 //! Names as the mount shows them: slugs, hashes and percent-encoded exact names. Pure.
 //!
 //! A slug can't be turned back into its name and several names may share one, so the slug is the convenience. Two forms depend on
-//! nothing but the exact name and mean the same on every machine: the slug with 8 hex digits of the name's hash, and the percent-encoded
-//! exact name. A slug is made of `a-z`, `0-9` and `-` only, so the `~` before a hash is never part of one.
+//! nothing but the exact name: the slug with 8 hex digits of the name's hash, which means the same on every machine and always, and the
+//! percent-encoded exact name, which does where slugs aren't listed. What a name can mean is told by its look alone ([`form`]): a slug
+//! is made of `a-z`, `0-9` and `-`, the `~` before a hash is never part of one, and an exact name that looks like a slug with a hash
+//! is encoded.
 
 use crate::model::steers;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -13,6 +15,76 @@ const NAME_MAX: usize = 255;
 const SLUG_MAX: usize = 240;
 /// The longest suffix that a stream's name gets, in bytes (`.jsonl`).
 const SUFFIX_MAX: usize = 6;
+
+/// The digits that a hash at the end of a slug may have (see [`candidates`]).
+const HASHES: [usize; 3] = [8, 16, 32];
+
+/// How listings name groups and streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// By slug: what a person types.
+    #[default]
+    Slug,
+    /// By percent-encoded exact name: what a script can invert.
+    Exact,
+}
+
+/// What a name can mean, whoever is there to have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A slug. If it was given to no exact name, this may be one itself.
+    Slug,
+    /// A slug and a hash, and nothing else.
+    Hashed,
+    /// This exact name, and nothing else.
+    Exact(String),
+}
+
+/// What `name` can mean where listings name things so; `None` if nothing is ever called so.
+pub(crate) fn form(name: &str, names: Names) -> Option<Form> {
+    if name.is_empty() || name.starts_with(['.', '@']) {
+        None
+    } else if is_hashed(name) {
+        Some(Form::Hashed)
+    } else if names == Names::Slug && is_slug(name) {
+        Some(Form::Slug)
+    } else {
+        exact_decode(name).map(Form::Exact)
+    }
+}
+
+/// The name that listings show for an exact name that has this slug; `suffix` is what it gets behind it. An encoded name that is too
+/// long is listed by its slug with the hash, so that without slugs in listings names depend on nothing that was met before.
+pub(crate) fn listed(names: Names, exact: &str, slug: &str, suffix: &str) -> String {
+    if names == Names::Slug {
+        return format!("{slug}{suffix}");
+    }
+    let encoded = exact_encode(exact);
+    if encoded.len() + suffix.len() <= NAME_MAX {
+        format!("{encoded}{suffix}")
+    } else if slug.contains('~') {
+        format!("{slug}{suffix}")
+    } else {
+        format!("{}{suffix}", slug_with_hash(exact))
+    }
+}
+
+/// Whether a name can be a slug without a hash.
+fn is_slug(name: &str) -> bool {
+    let is_piece =
+        |piece: &str| !piece.is_empty() && piece.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    name.len() <= SLUG_MAX && name.split('-').all(is_piece)
+}
+
+/// Whether a name can be a slug with a hash.
+fn is_hashed(name: &str) -> bool {
+    let is_hash = |digits: &str| HASHES.contains(&digits.len()) && digits.bytes().all(is_lower_hex);
+    name.len() <= SLUG_MAX && name.rsplit_once('~').is_some_and(|(slug, digits)| is_slug(slug) && is_hash(digits))
+}
+
+fn is_lower_hex(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
+}
 
 /// The 64-bit hash that tells names apart. Part of names that scripts keep: never to be changed.
 pub(crate) fn hash64(name: &str) -> u64 {
@@ -36,7 +108,7 @@ pub fn slug_of(name: &str) -> String {
     }
 }
 
-/// The slug, `~` and [`hash8`]: found for every name, whoever has the bare slug.
+/// The slug, `~` and [`hash8`]: found for every name, whichever has the bare slug.
 pub fn slug_with_hash(name: &str) -> String {
     with_suffix(&bare(name), &hash8(name))
 }
@@ -55,8 +127,7 @@ pub(crate) fn candidates(name: &str) -> impl Iterator<Item = String> + '_ {
 /// The first 32 bits of the hash that a name with a hash asks for; `None` if it isn't such a name.
 pub(crate) fn hash_asked(slug: &str) -> Option<u32> {
     let (_, digits) = slug.rsplit_once('~')?;
-    let lower = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    (digits.len() == 8 && lower).then(|| u32::from_str_radix(digits, 16).ok())?
+    (digits.len() == 8 && digits.bytes().all(is_lower_hex)).then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
 fn bare(name: &str) -> String {
@@ -72,11 +143,12 @@ fn with_suffix(slug: &str, digits: &str) -> String {
 }
 
 /// The exact name as one path component: `%`, `/`, a leading `.` or `@`, and what steers a terminal or turns text round
-/// ([`steers`]) are percent-encoded, by their UTF-8 bytes.
+/// ([`steers`]) are percent-encoded, by their UTF-8 bytes; so is the `~` of a name that looks like a slug with a hash.
 pub fn exact_encode(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 8);
+    let is_hashed = is_hashed(name);
     for (at, c) in name.char_indices() {
-        if matches!(c, '%' | '/') || steers(c) || (at == 0 && matches!(c, '.' | '@')) {
+        if matches!(c, '%' | '/') || steers(c) || (at == 0 && matches!(c, '.' | '@')) || (is_hashed && c == '~') {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 out.push_str(&format!("%{byte:02X}"));
             }
@@ -171,7 +243,73 @@ mod tests {
         assert!(fits(&"a".repeat(249)));
     }
 
+    #[test]
+    fn a_name_means_what_it_looks_like() {
+        let exact = |name: &str| Some(Form::Exact(name.into()));
+        assert_eq!(form("a-b", Names::Slug), Some(Form::Slug));
+        assert_eq!(form("a-b", Names::Exact), exact("a-b"));
+        for names in [Names::Slug, Names::Exact] {
+            assert_eq!(form("a-b~0123abcd", names), Some(Form::Hashed));
+            for name in ["HEAD", "a--b", "-a", "a-", "a.b", "a~b", "a~0123ABCD", "~0123abcd", "a~b~0123abcd", "a~012"] {
+                assert_eq!(form(name, names), exact(name), "{name} is no slug");
+            }
+            assert_eq!(form("%61-b", names), exact("a-b"));
+            assert_eq!(form(&"a".repeat(241), names), exact(&"a".repeat(241)), "longer than any slug");
+            for nothing in ["", ".git", "@all", "100%"] {
+                assert_eq!(form(nothing, names), None, "{nothing}");
+            }
+        }
+        assert_eq!(exact_encode("a-b~0123abcd"), "a-b%7E0123abcd");
+        assert_eq!(exact_encode("a~b"), "a~b");
+    }
+
+    #[test]
+    fn listings_by_exact_name_depend_on_nothing_that_was_met_before() {
+        let long = "/x".repeat(100);
+        let hashed = format!("{}.log", slug_with_hash(&long));
+        assert_eq!(listed(Names::Exact, &long, &slug_of(&long), ".log"), hashed);
+        assert_eq!(listed(Names::Exact, &long, &slug_with_hash(&long), ".log"), hashed);
+        assert_eq!(listed(Names::Slug, &long, &slug_of(&long), ".log"), format!("{}.log", slug_of(&long)));
+        assert_eq!(listed(Names::Exact, "a/b", "a-b", ""), "a%2Fb");
+        let fits = "a".repeat(251);
+        assert_eq!(listed(Names::Exact, &fits, "slug", ".log"), format!("{fits}.log"));
+        assert_ne!(listed(Names::Exact, &format!("{fits}a"), "slug", ".log"), format!("{fits}a.log"));
+    }
+
+    /// A name of symbols around little else, so that few slugs come of many names.
+    fn hostile() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "[-./%~@ a1]{1,12}",
+            "[ab](-[ab]){0,3}(~[0-9a-f]{8}){0,2}",
+            "[a-z-]{1,4}~[0-9a-fA-F]{7,33}",
+            "[%/é\u{202e}]{80,130}",
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn the_names_that_never_vary_can_mean_nothing_else(name in hostile(), other in hostile()) {
+            prop_assume!(!name.is_empty());
+            let encoded = exact_encode(&name);
+            prop_assert_eq!(form(&encoded, Names::Exact), Some(Form::Exact(name.clone())));
+            if form(&encoded, Names::Slug) == Some(Form::Slug) {
+                prop_assert_eq!(&slug_of(&name), &name);
+            } else {
+                prop_assert_eq!(form(&encoded, Names::Slug), Some(Form::Exact(name.clone())));
+            }
+            for slug in candidates(&name).skip(1).take(3) {
+                prop_assert_eq!(form(&slug, Names::Slug), Some(Form::Hashed), "{}", slug);
+                prop_assert_eq!(form(&slug, Names::Exact), Some(Form::Hashed), "{}", slug);
+            }
+            let bare = form(&slug_of(&name), Names::Slug);
+            prop_assert!(matches!(bare, Some(Form::Slug | Form::Hashed)), "{:?}", bare);
+            if !other.is_empty() && other != name {
+                let of = |name: &str| listed(Names::Exact, name, &slug_of(name), ".log");
+                prop_assert_ne!(of(&name), of(&other));
+            }
+        }
+
         #[test]
         fn encoding_round_trips(name in any::<String>()) {
             let shown = exact_encode(&name);

@@ -19,6 +19,42 @@ pub struct GroupRow {
     pub vouch: Option<Vouch>,
 }
 
+/// What a name means, as far as the catalogue knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named<Row> {
+    /// This row.
+    Row(Row),
+    /// This exact name and no other: as it says, or because its slug was given to that one. There is no row of it now.
+    Exact(String),
+    /// A slug that was given to no name yet; it may be an exact name, too.
+    Slug,
+    /// A slug with a hash of a name that has no row.
+    Hashed,
+    /// Nothing is ever called so.
+    Nothing,
+}
+
+impl<Row> Named<Row> {
+    /// The row, if it is one's name.
+    pub fn row(self) -> Option<Row> {
+        match self {
+            Named::Row(row) => Some(row),
+            Named::Exact(_) | Named::Slug | Named::Hashed | Named::Nothing => None,
+        }
+    }
+
+    /// The same of what `other` makes of the row.
+    pub(crate) fn map<Other>(self, other: impl FnOnce(Row) -> Other) -> Named<Other> {
+        match self {
+            Named::Row(row) => Named::Row(other(row)),
+            Named::Exact(name) => Named::Exact(name),
+            Named::Slug => Named::Slug,
+            Named::Hashed => Named::Hashed,
+            Named::Nothing => Named::Nothing,
+        }
+    }
+}
+
 /// An unbroken chain of whole-group reads: every stream settled up to some moment within `from..=to` is settled up to `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vouch {

@@ -4,11 +4,11 @@ use super::attr::{Attributes, DirEntry, LONG};
 use super::caller::Caller;
 use super::handles::Handle;
 use super::inode::{Alias, Ino, Node, Show, lock};
-use super::{Names, Tree, control};
+use super::{Tree, control};
 use crate::error::{Error, ErrorKind};
 use crate::fetch::GroupWatch;
 use crate::model::GroupId;
-use crate::store::names;
+use crate::store::names::listed;
 use crate::store::row::{GroupRow, StreamRow};
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -192,20 +192,12 @@ impl Tree {
 
     /// The name that listings show.
     pub(crate) fn group_name(&self, row: &GroupRow) -> OsString {
-        match self.settings.names {
-            Names::Slug => row.slug.clone(),
-            Names::Exact => exact_or(&row.group.name, "", &row.slug),
-        }
-        .into()
+        listed(self.settings.names, &row.group.name, &row.slug, "").into()
     }
 
     /// The name that listings show, `.log` included.
     pub(crate) fn stream_name(&self, row: &StreamRow) -> OsString {
-        let base = match self.settings.names {
-            Names::Slug => row.slug.clone(),
-            Names::Exact => exact_or(&row.stream.name, ".log", &row.slug),
-        };
-        format!("{base}.log").into()
+        listed(self.settings.names, &row.stream.name, &row.slug, ".log").into()
     }
 
     /// Attributes of a folder that is there for certain.
@@ -254,10 +246,4 @@ impl Tree {
             _ => self.inodes.named(entry.attributes.ino, folder, &entry.name),
         }
     }
-}
-
-/// The percent-encoded exact name, or where that is too long, the slug.
-fn exact_or(name: &str, suffix: &str, slug: &str) -> String {
-    let exact = names::exact_encode(name);
-    if exact.len() + suffix.len() <= 255 { exact } else { slug.to_string() }
 }

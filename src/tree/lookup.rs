@@ -54,14 +54,14 @@ impl Tree {
         if name.starts_with(['.', '@']) {
             return Err(missing(name));
         }
-        let row = self.fetch.find_group(name).await?.ok_or_else(|| missing(name))?;
+        let row = self.fetch.find_group(name, self.settings.names).await?.ok_or_else(|| missing(name))?;
         let alias = if self.group_name(&row) == name { Alias::Listed } else { Alias::Other };
         Ok(self.group_attributes(&row, alias))
     }
 
     async fn resolve_stream(&self, group: GroupId, name: &str) -> Result<Attributes, Error> {
         let (base, show) = split(name).ok_or_else(|| missing(name))?;
-        let row = self.fetch.find_stream(group, base).await?.ok_or_else(|| missing(name))?;
+        let row = self.fetch.find_stream(group, base, self.settings.names).await?.ok_or_else(|| missing(name))?;
         Ok(self.stream_attributes(&row, show))
     }
 
@@ -73,16 +73,8 @@ impl Tree {
         let (Node::Group(group, _), Some((base, show))) = (self.node(parent)?, name.to_str().and_then(split)) else {
             return Ok(None);
         };
-        let row = self.store.stream_by_slug(group, base).map_err(|e| crate::fetch::store_error(base, &e))?;
-        let row = match row {
-            Some(row) => Some(row),
-            None => match crate::store::names::exact_decode(base) {
-                Some(exact) => {
-                    self.store.stream_by_name(group, &exact).map_err(|e| crate::fetch::store_error(base, &e))?
-                }
-                None => None,
-            },
-        };
+        let named = self.store.stream_named(group, base, self.settings.names);
+        let row = named.map_err(|e| crate::fetch::store_error(base, &e))?.row();
         let row = row.ok_or_else(|| missing(name))?;
         let attributes = self.stream_attributes(&row, show);
         self.inodes.named(attributes.ino, parent, name);
@@ -134,16 +126,4 @@ pub(crate) fn read_only(subject: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_nobody_has_cost_nothing() {
-        for name in [".git", "HEAD", "@all.log", ".log", "x.txt", "", ".jsonl", "log"] {
-            assert_eq!(split(name), None, "{name}");
-        }
-        assert_eq!(split("a.log"), Some(("a", Show::Log)));
-        assert_eq!(split("a.log.jsonl"), Some(("a.log", Show::JsonLines)));
-        assert_eq!(split(".x.log"), Some((".x", Show::Log)));
-    }
-}
+mod tests;

@@ -30,6 +30,8 @@ pub use inode::Ino;
 pub use kernel::{Kernel, Notice, Pages};
 pub use reader::Process;
 pub use tail_args::CommandLine;
+
+pub use crate::store::names::Names;
 #[cfg(any(fuzzing, test))]
 pub(crate) use tail_args::tail_request as tail_asks;
 
@@ -49,16 +51,6 @@ use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::SystemTime;
-
-/// How listings name groups and streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Names {
-    /// Slugs: what a person types.
-    #[default]
-    Slug,
-    /// Percent-encoded exact names: what a script can invert.
-    Exact,
-}
 
 /// What the user set about how the tree looks.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use crate::render::Format;
 use crate::report::Report;
 use crate::source::LogSource;
 use crate::store::in_memory::{CrashDisk, Unsynced};
+use crate::store::names::Names;
 use crate::store::row::StreamRow;
 use crate::store::{Limits, Reader, Store, StoreError, StoreErrorKind, names};
 use std::collections::BTreeMap;
@@ -325,7 +326,9 @@ impl World {
         };
         let mut row = known(self.house().store.stream_by_name(id, name))?;
         if row.is_none() {
-            let found = in_time("a lookup", self.house().fetch.find_stream(id, &names::exact_encode(name))).await?;
+            let found =
+                in_time("a lookup", self.house().fetch.find_stream(id, &names::exact_encode(name), Names::Slug))
+                    .await?;
             self.tolerate(found)?;
             row = known(self.house().store.stream_by_name(id, name))?;
         }
@@ -334,7 +337,7 @@ impl World {
     }
 
     async fn group(&self, name: &str) -> Verdict<Option<GroupId>> {
-        let found = in_time("a lookup", self.house().fetch.find_group(&names::exact_encode(name))).await?;
+        let found = in_time("a lookup", self.house().fetch.find_group(&names::exact_encode(name), Names::Slug)).await?;
         Ok(self.tolerate(found)?.flatten().map(|row| row.id))
     }
 
@@ -454,7 +457,7 @@ impl World {
             Form::SlugWithHash => names::slug_with_hash(name),
             Form::Exact => names::exact_encode(name),
         };
-        let found = in_time("a lookup", self.house().fetch.find_stream(id, &asked)).await?;
+        let found = in_time("a lookup", self.house().fetch.find_stream(id, &asked, Names::Slug)).await?;
         match self.tolerate(found)?.flatten() {
             Some(row) if names::slug_of(&row.stream.name) != names::slug_of(name) => {
                 Err(format!("{asked} is taken for {}", row.stream.name))

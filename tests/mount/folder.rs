@@ -3,9 +3,11 @@
 use crate::content::{RATES, names_in};
 use crate::support::fake_cloudwatch::{GroupSpec, Populate, StreamSpec};
 use crate::world::{Mounted, World, output, read};
-use std::collections::HashSet;
+use cwlogs_mount::store::names::{exact_encode, slug_with_hash};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -122,6 +124,51 @@ fn the_root_and_folders_are_asked_for_once_in_their_time_to_live() {
     assert_eq!(calls(&world), 1, "the newest page");
 }
 
+#[test]
+fn each_name_opens_what_it_lists_in_the_next_mount_too() {
+    let mut world = World::start();
+    let long = "/x".repeat(120);
+    let names = ["web/1", "web-1", "Web 1", "web-1~0123abcd", "a\u{9b}31m", "\u{202e}b", "100%", &long];
+    for name in names {
+        world.put_now("/app/web", name, name);
+        world.put_now("app-web", name, "of another group");
+    }
+    for kind in ["slug", "exact"] {
+        let listed = |mounted: &Mounted| -> BTreeMap<PathBuf, u64> {
+            let folders = std::fs::read_dir(mounted.path()).unwrap().map(|entry| entry.unwrap().path());
+            let entries = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(Result::unwrap));
+            let relative = |path: PathBuf| path.strip_prefix(mounted.path()).unwrap().to_owned();
+            entries.map(|entry| (relative(entry.path()), entry.ino())).collect()
+        };
+        let mounted = world.mount(&["--names", kind]);
+        let first = listed(&mounted);
+        assert_eq!(first.len(), 2 * names.len());
+        mounted.unmount();
+        // Looked up before anything is listed.
+        let mounted = world.mount(&["--names", kind]);
+        for (path, ino) in &first {
+            let path = mounted.path().join(path);
+            assert_eq!(std::fs::metadata(&path).unwrap().ino(), *ino, "{path:?}");
+        }
+        let of = |name: &str| if kind == "slug" { slug_with_hash(name) } else { exact_encode(name) };
+        for name in names.iter().filter(|name| exact_encode(name).len() <= 251) {
+            let path = mounted.path().join(of("/app/web")).join(format!("{}.log", of(name)));
+            assert_eq!(read(&path).unwrap(), format!("{name}\n").as_bytes(), "{path:?}");
+        }
+        assert_eq!(listed(&mounted), first);
+        if kind == "exact" {
+            is_missing(&mounted.file("%2Fapp%2Fweb/x-x.log"));
+            is_missing(&mounted.file("%2Fapp%2Fweb/a-31m.log"));
+            let raw = mounted.file("%2Fapp%2Fweb/a\u{9b}31m.log");
+            assert_eq!(read(&raw).unwrap(), "a\u{9b}31m\n".as_bytes(), "as a script may have written it down");
+            is_missing(&mounted.file("app"));
+            assert!(
+                first.keys().all(|path| path.to_str().unwrap().chars().all(|c| !c.is_control() && c != '\u{202e}'))
+            );
+        }
+    }
+}
+
 fn is_missing(path: &Path) {
     let error = std::fs::metadata(path).expect_err("nobody has that name");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{path:?}: {error}");
@@ -166,7 +213,7 @@ fn names_that_nobody_has_are_no_reason_to_list() {
     }
     // The oldest one by what needs no listing, and by what is worth one.
     assert_eq!(read(&mounted.file("never/s000000.log")).unwrap().len(), 200);
-    let hashed = cwlogs_mount::store::names::slug_with_hash("s000001");
+    let hashed = slug_with_hash("s000001");
     assert_eq!(read(&mounted.file(&format!("never/{hashed}.log"))).unwrap().len(), 200);
     assert_eq!(names_in(&mounted.file("never")).len(), 501);
 }

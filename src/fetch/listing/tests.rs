@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::clock::{ManualClock, ServiceClock};
-use crate::fetch::scripted::ScriptedSource;
+use crate::fetch::scripted::{ScriptedSource, settings};
 use crate::fetch::service::Service;
 use crate::fetch::{News, Selection, Since};
 use crate::source::{Call, LogSource, SourceErrorKind};
+use crate::store::names::Names;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::task::TaskTracker;
 
@@ -34,15 +35,7 @@ impl Room {
 
     fn over(source: Arc<ScriptedSource>, selection: Selection, dir: tempfile::TempDir) -> Room {
         let quotas = source.quotas();
-        let settings = FetchSettings {
-            selection,
-            poll_interval: Duration::from_secs(1),
-            late_window: Duration::from_mins(5),
-            settle_after: Duration::from_mins(15),
-            listing_ttl: TTL,
-            quotas,
-            patience: Duration::from_secs(30),
-        };
+        let settings = FetchSettings { selection, listing_ttl: TTL, quotas, ..settings() };
         let stopping = CancellationToken::new();
         let dynamic: Arc<dyn LogSource> = Arc::<ScriptedSource>::clone(&source);
         let service = Service::new(dynamic, Arc::default(), &quotas, settings.patience, stopping.clone());
@@ -97,7 +90,7 @@ impl Room {
     }
 
     async fn group(&self, name: &str) -> GroupId {
-        self.listings.find_group(&name.replace('/', "%2F")).await.unwrap().unwrap().id
+        self.listings.find_group(&name.replace('/', "%2F"), Names::Slug).await.unwrap().unwrap().id
     }
 
     fn told(&mut self) -> Vec<News> {
@@ -161,7 +154,7 @@ async fn the_root_shows_what_the_selection_says() {
     }
     assert_eq!(room.groups().await.unwrap(), ["/a/x-prod", "/b-prod"]);
     assert_eq!(room.calls().0, 2);
-    assert!(room.listings.find_group("%2Fc-prod").await.unwrap().is_none());
+    assert!(room.listings.find_group("%2Fc-prod", Names::Slug).await.unwrap().is_none());
     assert_eq!(room.calls().0, 2, "what isn't selected isn't asked for");
 }
 
@@ -249,8 +242,8 @@ async fn without_a_network_what_is_known_is_shown_in_bounded_time() {
     assert_eq!(room.groups().await.unwrap(), ["/g"]);
     assert_eq!(room.streams(id).await.unwrap().len(), 60);
     assert!(start.elapsed() <= Duration::from_millis(4100), "{:?}", start.elapsed());
-    assert!(room.listings.find_stream(id, "s007").await.unwrap().is_some());
-    let error = room.listings.find_stream(id, "nobody").await.unwrap_err();
+    assert!(room.listings.find_stream(id, "s007", Names::Slug).await.unwrap().is_some());
+    let error = room.listings.find_stream(id, "nobody", Names::Slug).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
 
@@ -259,22 +252,22 @@ async fn lookups_of_what_is_known_cost_nothing_and_of_nobody_one_call() {
     let room = Room::new();
     fill(&room.source, "/aws/x", 120);
     room.groups().await.unwrap();
-    let id = room.listings.find_group("aws-x").await.unwrap().unwrap().id;
+    let id = room.listings.find_group("aws-x", Names::Slug).await.unwrap().unwrap().id;
     room.streams(id).await.unwrap();
     let before = room.calls();
-    assert!(room.listings.find_stream(id, "s003").await.unwrap().is_some());
-    assert!(room.listings.find_stream(id, ".git").await.unwrap().is_none());
-    assert!(room.listings.find_group(".git").await.unwrap().is_none());
-    assert!(room.listings.find_stream(id, "a:b").await.unwrap().is_none());
+    assert!(room.listings.find_stream(id, "s003", Names::Slug).await.unwrap().is_some());
+    assert!(room.listings.find_stream(id, ".git", Names::Slug).await.unwrap().is_none());
+    assert!(room.listings.find_group(".git", Names::Slug).await.unwrap().is_none());
+    assert!(room.listings.find_stream(id, "a:b", Names::Slug).await.unwrap().is_none());
     assert_eq!(room.calls(), before);
     for _ in 0..5 {
-        assert!(room.listings.find_stream(id, "nobody").await.unwrap().is_none());
-        assert!(room.listings.find_group("HEAD").await.unwrap().is_none());
+        assert!(room.listings.find_stream(id, "nobody", Names::Slug).await.unwrap().is_none());
+        assert!(room.listings.find_group("HEAD", Names::Slug).await.unwrap().is_none());
     }
     assert_eq!(room.calls(), (before.0 + 1, before.1 + 1), "and the no is remembered");
     tokio::time::sleep(Duration::from_secs(1)).await;
     room.source.put_stream("/aws/x", "nobody", NOW.0);
-    assert!(room.listings.find_stream(id, "nobody").await.unwrap().is_some());
+    assert!(room.listings.find_stream(id, "nobody", Names::Slug).await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,7 +279,7 @@ async fn concurrent_lookups_share_one_call() {
     let mut lookups = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let listings = Arc::clone(&room.listings);
-        lookups.spawn(async move { listings.find_stream(id, "s001").await.unwrap().unwrap().id });
+        lookups.spawn(async move { listings.find_stream(id, "s001", Names::Slug).await.unwrap().unwrap().id });
     }
     let ids: std::collections::HashSet<_> = lookups.join_all().await.into_iter().collect();
     assert_eq!((ids.len(), room.calls().1), (1, 1));
@@ -331,8 +324,8 @@ async fn trouble_is_never_a_no_and_never_longer_than_five_seconds() {
     room.streams(id).await.unwrap();
     room.source.fail_always(Some(SourceErrorKind::Throttled));
     let start = Instant::now();
-    assert!(room.listings.find_stream(id, "nobody").await.is_err());
-    assert!(room.listings.find_group("nobody").await.is_err());
+    assert!(room.listings.find_stream(id, "nobody", Names::Slug).await.is_err());
+    assert!(room.listings.find_group("nobody", Names::Slug).await.is_err());
     assert!(start.elapsed() <= Duration::from_millis(10_100));
 }
 
@@ -344,7 +337,7 @@ async fn named_streams_are_looked_up_and_never_walked() {
     let id = room.group("/g").await;
     assert_eq!(room.streams(id).await.unwrap(), ["s005", "s002"]);
     assert_eq!(room.calls().1, 3);
-    assert!(room.listings.find_stream(id, "s007").await.unwrap().is_none());
+    assert!(room.listings.find_stream(id, "s007", Names::Slug).await.unwrap().is_none());
     assert_eq!(room.calls().1, 3);
 }
 
@@ -373,7 +366,7 @@ async fn a_group_that_is_gone_is_forgotten() {
     let id = room.group("/g").await;
     room.source.delete_group("/g");
     assert_eq!(room.streams(id).await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(room.listings.find_group("g").await.unwrap().is_none());
+    assert!(room.listings.find_group("g", Names::Slug).await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,7 +434,7 @@ async fn stopping_ends_every_wait() {
     let listings = Arc::clone(&room.listings);
     let listing = tokio::spawn(async move { listings.streams_after(id, 0, 10).await });
     let listings = Arc::clone(&room.listings);
-    let lookup = tokio::spawn(async move { listings.find_stream(id, "nobody").await });
+    let lookup = tokio::spawn(async move { listings.find_stream(id, "nobody", Names::Slug).await });
     tokio::time::sleep(Duration::from_millis(10)).await;
     room.listings.shared.stopping.cancel();
     assert_eq!(listing.await.unwrap().unwrap_err().kind(), ErrorKind::Stopping);

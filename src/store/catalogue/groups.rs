@@ -1,25 +1,25 @@
 //! Groups in the catalogue.
 
-use super::naming::{Named, by_name, by_slug, slug_for};
+use super::naming::{Called, Rows, by_name, named, slug_for};
 use super::rows::GroupRecord;
 use super::{COUNTERS, Catalogue, GROUPS, NAMES, NEXT_ID, NEXT_SEQ, ORDER, ROOT, SLUGS, take_number};
 use crate::model::{GroupId, LogGroup, Timestamp};
-use crate::store::names::hash64;
-use crate::store::row::{GroupRow, Vouch};
+use crate::store::names::{Names, hash64};
+use crate::store::row::{GroupRow, Named, Vouch};
 use crate::store::{StoreError, StoreErrorKind};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 struct Groups<'a, T>(&'a T);
 
-impl<T: ReadableTable<u64, &'static [u8]>> Groups<'_, T> {
-    fn get(&self, id: u64) -> Result<Option<GroupRecord>, StoreError> {
+impl<T: ReadableTable<u64, &'static [u8]>> Rows for Groups<'_, T> {
+    type Record = GroupRecord;
+
+    fn record(&self, id: u64) -> Result<Option<GroupRecord>, StoreError> {
         get(self.0, id)
     }
-}
 
-impl<T: ReadableTable<u64, &'static [u8]>> Named for Groups<'_, T> {
-    fn name_of(&self, id: u64) -> Result<Option<(String, bool)>, StoreError> {
-        Ok(self.get(id)?.map(|r| (r.row.group.name, r.gone)))
+    fn called(record: &GroupRecord) -> Called<'_> {
+        Called { exact: &record.row.group.name, slug: &record.row.slug, gone: record.gone }
     }
 }
 
@@ -48,7 +48,7 @@ impl Catalogue {
             let mut rows = Vec::with_capacity(listed.len());
             for group in listed {
                 let Some(id) = by_name(&names, &groups, ROOT, &group.name)? else { return Ok(None) };
-                match groups.get(id)? {
+                match groups.record(id)? {
                     Some(record) if merged(&record.row.group, group).as_ref() == Some(&record.row.group) => {
                         rows.push(record.row);
                     }
@@ -87,15 +87,16 @@ impl Catalogue {
         }
     }
 
-    /// The group of a slug.
-    pub(crate) fn group_by_slug(&self, slug: &str) -> Result<Option<GroupRow>, StoreError> {
+    /// What a name means where listings name things so.
+    pub(crate) fn group_named(&self, name: &str, listed: Names) -> Result<Named<GroupRow>, StoreError> {
         let found = self.read(|tx| {
-            by_slug(&tx.open_table(NAMES)?, &tx.open_table(SLUGS)?, &Groups(&tx.open_table(GROUPS)?), ROOT, slug)
+            let groups = tx.open_table(GROUPS)?;
+            named(&tx.open_table(NAMES)?, &tx.open_table(SLUGS)?, &Groups(&groups), ROOT, name, listed)
         })?;
-        match found {
-            Some(id) => self.group(GroupId(id)),
-            None => Ok(None),
-        }
+        Ok(found.map(|mut record| {
+            self.overlay(&mut record.row);
+            record.row
+        }))
     }
 
     /// Up to `max` groups after `seq`.
@@ -105,7 +106,7 @@ impl Catalogue {
             let groups = Groups(&groups);
             let mut rows = Vec::new();
             for found in order.range((ROOT, seq.saturating_add(1))..=(ROOT, u64::MAX))?.take(max) {
-                rows.extend(groups.get(found?.1.value())?.map(|r| r.row));
+                rows.extend(groups.record(found?.1.value())?.map(|r| r.row));
             }
             Ok(rows)
         })?;

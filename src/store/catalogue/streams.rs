@@ -1,28 +1,28 @@
 //! Streams in the catalogue: what listings bring, names, generations.
 
-use super::naming::{Named, by_name, by_slug, slug_for};
+use super::naming::{Called, Rows, by_name, named, slug_for};
 use super::rows::{Place, StreamRecord};
 use super::{
     BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NAMES, NEXT_ID, NEXT_SEQ, ORDER, SLUGS, STREAMS, TAILS, TAKEN, USED,
     take_number,
 };
 use crate::model::{GroupId, LogStream, StreamId, Timestamp};
-use crate::store::names::hash64;
-use crate::store::row::{Extent, StreamRow};
+use crate::store::names::{Names, hash64};
+use crate::store::row::{Extent, Named, StreamRow};
 use crate::store::{StoreError, StoreErrorKind, Upserted};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 struct Streams<'a, T>(&'a T);
 
-impl<T: ReadableTable<u64, &'static [u8]>> Streams<'_, T> {
-    fn get(&self, id: u64) -> Result<Option<StreamRecord>, StoreError> {
+impl<T: ReadableTable<u64, &'static [u8]>> Rows for Streams<'_, T> {
+    type Record = StreamRecord;
+
+    fn record(&self, id: u64) -> Result<Option<StreamRecord>, StoreError> {
         get(self.0, id)
     }
-}
 
-impl<T: ReadableTable<u64, &'static [u8]>> Named for Streams<'_, T> {
-    fn name_of(&self, id: u64) -> Result<Option<(String, bool)>, StoreError> {
-        Ok(self.get(id)?.map(|r| (r.row.stream.name, r.row.gone)))
+    fn called(record: &StreamRecord) -> Called<'_> {
+        Called { exact: &record.row.stream.name, slug: &record.row.slug, gone: record.row.gone }
     }
 }
 
@@ -67,7 +67,7 @@ impl Catalogue {
             let mut rows = Vec::with_capacity(listed.len());
             for stream in listed {
                 let Some(id) = by_name(&names, &streams, group.0, &stream.name)? else { return Ok(None) };
-                match streams.get(id)? {
+                match streams.record(id)? {
                     Some(record) if merged(&record.row.stream, stream).as_ref() == Some(&record.row.stream) => {
                         rows.push(record.row);
                     }
@@ -112,15 +112,18 @@ impl Catalogue {
         }
     }
 
-    /// The stream of a slug.
-    pub(crate) fn stream_by_slug(&self, group: GroupId, slug: &str) -> Result<Option<StreamRow>, StoreError> {
+    /// What a name without its ending means where listings name things so.
+    pub(crate) fn stream_named(
+        &self,
+        group: GroupId,
+        name: &str,
+        listed: Names,
+    ) -> Result<Named<StreamRow>, StoreError> {
         let found = self.read(|tx| {
-            by_slug(&tx.open_table(NAMES)?, &tx.open_table(SLUGS)?, &Streams(&tx.open_table(STREAMS)?), group.0, slug)
+            let streams = tx.open_table(STREAMS)?;
+            named(&tx.open_table(NAMES)?, &tx.open_table(SLUGS)?, &Streams(&streams), group.0, name, listed)
         })?;
-        match found {
-            Some(id) => Ok(self.stream(StreamId(id))?.map(|r| r.row)),
-            None => Ok(None),
-        }
+        Ok(found.map(|record| record.row))
     }
 
     /// Up to `max` streams after `seq`.
@@ -130,7 +133,7 @@ impl Catalogue {
             let streams = Streams(&streams);
             let mut rows = Vec::new();
             for found in order.range((group.0, seq.saturating_add(1))..=(group.0, u64::MAX))?.take(max) {
-                rows.extend(streams.get(found?.1.value())?.map(|r| r.row));
+                rows.extend(streams.record(found?.1.value())?.map(|r| r.row));
             }
             Ok(rows)
         })
@@ -143,7 +146,7 @@ impl Catalogue {
             let streams = Streams(&streams);
             let mut found = Vec::new();
             for key in complete.range((group.0, 0)..=(group.0, u64::MAX))? {
-                if let Some(record) = streams.get(key?.0.value().1)? {
+                if let Some(record) = streams.record(key?.0.value().1)? {
                     found.push((record.row.id, record.row.stream.name, record.row.extent));
                 }
             }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{GroupId, LogClass, LogGroup, LogStream, StreamId, Timestamp};
-use crate::store::names::{candidates, hash8, slug_with_hash};
+use crate::store::names::{Names, candidates, hash8, slug_with_hash};
+use crate::store::row::{GroupRow, Named, StreamRow};
 use std::path::PathBuf;
 
 struct Fixture {
@@ -45,6 +46,14 @@ fn stream(name: &str, created: i64, last: Option<i64>) -> LogStream {
     }
 }
 
+fn stream_named(catalogue: &Catalogue, group: GroupId, name: &str) -> Option<StreamRow> {
+    catalogue.stream_named(group, name, Names::Slug).unwrap().row()
+}
+
+fn group_named(catalogue: &Catalogue, name: &str) -> Option<GroupRow> {
+    catalogue.group_named(name, Names::Slug).unwrap().row()
+}
+
 fn commits(catalogue: &Catalogue) -> u64 {
     catalogue.read(|tx| Ok(tx.open_table(COUNTERS)?.get(COMMITS)?.map_or(0, |v| v.value()))).unwrap()
 }
@@ -66,7 +75,7 @@ fn slugs_stay_over_restarts_and_deletions() {
         assert_eq!(slugs[2], format!("a-b~{}", hash8("A B")));
         assert_eq!(rows.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
         catalogue.forget_stream(rows[0].id).unwrap();
-        assert_eq!(catalogue.stream_by_slug(g, "a-b").unwrap(), None);
+        assert_eq!(stream_named(&catalogue, g, "a-b"), None);
         assert_eq!(catalogue.stream_by_name(g, "a/b").unwrap(), None);
         assert_eq!(catalogue.streams_after(g, 0, 10).unwrap().len(), 4);
     }
@@ -77,12 +86,67 @@ fn slugs_stay_over_restarts_and_deletions() {
         let row = catalogue.upsert_streams(g, &[stream(name, 1, None)]).unwrap().rows.remove(0);
         assert_eq!(&row.slug, slug);
         for asked in [slug, &slug_with_hash(name)] {
-            assert_eq!(catalogue.stream_by_slug(g, asked).unwrap().unwrap().stream.name, *name, "{asked}");
+            assert_eq!(stream_named(&catalogue, g, asked).unwrap().stream.name, *name, "{asked}");
         }
         assert_eq!(catalogue.stream_by_name(g, name).unwrap().unwrap().id, row.id);
     }
-    assert_eq!(catalogue.stream_by_slug(g, "a-b~00000000").unwrap(), None);
-    assert_eq!(catalogue.stream_by_slug(GroupId(g.0 + 100), "a-b").unwrap(), None);
+    assert_eq!(stream_named(&catalogue, g, "a-b~00000000"), None);
+    assert_eq!(stream_named(&catalogue, GroupId(g.0 + 100), "a-b"), None);
+}
+
+#[test]
+fn the_slug_of_a_stream_that_is_gone_is_still_its_name() {
+    let fixture = Fixture::new();
+    let catalogue = fixture.open();
+    let g = catalogue.upsert_groups(&[group("/g", 1)]).unwrap()[0].id;
+    let rows = catalogue.upsert_streams(g, &[stream("a/b", 1, None), stream("a-b", 1, None)]).unwrap().rows;
+    let named = |name: &str, listed| catalogue.stream_named(g, name, listed).unwrap();
+    let row = |name: &str, listed| named(name, listed).row().unwrap().id;
+    assert_eq!(row("a-b", Names::Slug), rows[0].id, "a listed slug beats an equal exact name");
+    assert_eq!(row("%61-b", Names::Slug), rows[1].id);
+    assert_eq!(row("a-b", Names::Exact), rows[1].id);
+    catalogue.forget_stream(rows[0].id).unwrap();
+    assert_eq!(named("a-b", Names::Slug), Named::Exact("a/b".into()), "not the exact name of the other");
+    assert_eq!(row("a-b", Names::Exact), rows[1].id);
+    assert_eq!(named("a-c", Names::Slug), Named::Slug);
+    assert_eq!(named("a-c", Names::Exact), Named::Exact("a-c".into()));
+    assert_eq!(named("a-c~0123abcd", Names::Exact), Named::Hashed);
+    assert_eq!(named("100%", Names::Slug), Named::Nothing);
+}
+
+#[test]
+fn of_two_names_with_one_slug_and_hash_the_first_keeps_both() {
+    // Names of symbols alone around an `a`: enough of them for two that share 32 bits.
+    let symbols = ['/', '.', '_', ' ', '+', '=', ',', ';'];
+    let name = |mut n: usize| {
+        let tail = std::iter::repeat_with(|| {
+            let symbol = symbols[n % 8];
+            n /= 8;
+            symbol
+        });
+        format!("a{}", tail.take(6).collect::<String>())
+    };
+    let mut seen = HashMap::new();
+    let pair = (0..8usize.pow(6)).map(name).find_map(|name| {
+        let before = seen.insert(hash8(&name), name.clone())?;
+        Some((before, name))
+    });
+    let (first, second) = pair.unwrap();
+    assert_eq!(slug_with_hash(&first), slug_with_hash(&second));
+    let hashed = slug_with_hash(&first);
+
+    let fixture = Fixture::new();
+    let catalogue = fixture.open();
+    let g = catalogue.upsert_groups(&[group("/g", 1)]).unwrap()[0].id;
+    let put = |name: &str| catalogue.upsert_streams(g, &[stream(name, 1, None)]).unwrap().rows.remove(0);
+    let one = put(&first);
+    assert_eq!(stream_named(&catalogue, g, &hashed).unwrap().id, one.id);
+    let other = put(&second);
+    assert_eq!(other.slug, candidates(&second).nth(2).unwrap());
+    assert_eq!(stream_named(&catalogue, g, &hashed).unwrap().id, one.id);
+    catalogue.forget_stream(one.id).unwrap();
+    assert_eq!(stream_named(&catalogue, g, &hashed), None, "the name isn't handed on");
+    assert_eq!(stream_named(&catalogue, g, &other.slug).unwrap().id, other.id);
 }
 
 #[test]
@@ -140,7 +204,7 @@ fn a_stream_made_again_is_another_one() {
     assert_eq!(again.new, [new.id]);
     assert_eq!((new.slug.as_str(), new.seq, new.extent.complete), ("s", old.seq, false));
     assert!(catalogue.stream(old.id).unwrap().unwrap().row.gone);
-    assert_eq!(catalogue.stream_by_slug(g, "s").unwrap().unwrap().id, new.id);
+    assert_eq!(stream_named(&catalogue, g, "s").unwrap().id, new.id);
     assert_eq!(catalogue.streams_after(g, 0, 10).unwrap().len(), 1);
     assert!(catalogue.complete_streams(g).unwrap().is_empty());
 
@@ -160,9 +224,9 @@ fn groups_are_found_replaced_and_forgotten() {
     let catalogue = fixture.open();
     let rows = catalogue.upsert_groups(&[group("/aws/x", 1), group("aws-x", 1)]).unwrap();
     assert!(rows[0].id.0 >= FIRST_ID);
-    assert_eq!(catalogue.group_by_slug("aws-x").unwrap().unwrap().group.name, "/aws/x");
-    assert_eq!(catalogue.group_by_slug(&slug_with_hash("/aws/x")).unwrap().unwrap().id, rows[0].id);
-    assert_eq!(catalogue.group_by_slug(&rows[1].slug).unwrap().unwrap().id, rows[1].id);
+    assert_eq!(group_named(&catalogue, "aws-x").unwrap().group.name, "/aws/x");
+    assert_eq!(group_named(&catalogue, &slug_with_hash("/aws/x")).unwrap().id, rows[0].id);
+    assert_eq!(group_named(&catalogue, &rows[1].slug).unwrap().id, rows[1].id);
     assert_eq!(catalogue.group_by_name("aws-x").unwrap().unwrap().id, rows[1].id);
     let new = catalogue.upsert_groups(&[group("/aws/x", 2)]).unwrap().remove(0);
     assert_ne!(new.id, rows[0].id);
