@@ -1,11 +1,16 @@
-//! What a name means, without listing for it: the catalogue, then one exact lookup, then the newest listing page once a time to live.
-//! Only a slug with a hash, which no program asks for by itself, is worth a listing.
+//! What a name means: the catalogue, then one exact lookup, then as much of a listing as a lookup may ask for.
 //!
-//! A name means one thing: what that is tells the catalogue alone ([`Store::stream_named`](crate::store::Store::stream_named)), before
-//! and after each question, so that a name opens what a listing shows under it. Slugs can't be inverted, so a name that isn't in the
-//! catalogue is either an exact one (one call by prefix tells) or the slug of something that a listing has yet to bring. Only a name with a dash, or with a hash, is taken for such a slug: what a slug replaces
-//! leaves dashes, and all else that programs and typing errors ask for costs its one call. Lookups of one name share one question, a
-//! no is remembered for a second, and no question takes longer than [`LOOKUP`]. Trouble is an error, never a no.
+//! A name means one thing. What that is tells the catalogue alone ([`Store::stream_named`](crate::store::Store::stream_named)), before
+//! and after each question, so that a name opens what a listing shows under it.
+//!
+//! Slugs can't be inverted, so a name that isn't in the catalogue is either an exact one (one call by prefix tells) or the slug of
+//! something that a listing has yet to bring. Editors, prompts and typing errors ask for such names everywhere. So a group that was
+//! never listed is looked through for them once in ten minutes, for as long as a lookup waits and 50 pages at most; in between its
+//! newest page is read once a time to live, as that of a listed one is. Only a slug with a hash, which no program asks for by itself,
+//! is worth a whole listing.
+//!
+//! Lookups of one name share one question, a no is remembered for a second, and no question takes longer than [`LOOKUP`]. Trouble is
+//! an error, never a no.
 
 use crate::error::{Error, ErrorKind};
 use crate::fetch::folder::{Folder, Phase};
@@ -23,10 +28,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// Longest wait of a lookup: another one of the same name may wait behind it in the kernel.
 const LOOKUP: Duration = Duration::from_secs(5);
+/// What of that is kept for the answer itself: a walk that a lookup begins ends before the lookup does.
+const ANSWER: Duration = Duration::from_millis(250);
 /// How long a lookup waits for a first walk to bring its name before "under way" means no.
 const WALK_GRACE: Duration = Duration::from_secs(2);
 /// How long a name that nobody has is remembered.
 const NO: Duration = Duration::from_secs(1);
+/// How long it isn't said again of a slug how far its group was looked through.
+const TELL_AGAIN: Duration = Duration::from_mins(10);
 /// Unknown names of one group that wait to be looked up, at most; what is dropped is seen again in a later answer.
 const MOST_UNKNOWN: usize = 1000;
 /// From that many unknown names on, the newest page is read before single names are asked for.
@@ -205,14 +214,14 @@ impl Listings {
     }
 
     async fn ask_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {
+        let until = Instant::now() + LOOKUP - ANSWER;
         let settings = self.settings();
         let selection = &settings.selection;
         let (row, folder) = self.folder(group)?;
         let meant = self.stream_named(group, name, listed)?;
         // What a slug replaces leaves dashes, and a name with none of them is likely an exact one.
-        let is_slug = meant == Named::Hashed || meant == Named::Slug && name.contains('-');
         let mut is_whole = false;
-        if is_slug && self.is_unlisted(&folder, &meant) {
+        if meant == Named::Slug && name.contains('-') && self.is_unlisted(&folder) {
             is_whole = self.newest_page(row.clone()).await?;
             if let Named::Row(row) = self.stream_named(group, name, listed)? {
                 return Ok(self.shown_stream(row));
@@ -230,66 +239,95 @@ impl Listings {
                 return Ok(self.shown_stream(row));
             }
         }
-        if is_slug && let Some(row) = self.ask_slug(row, &folder, name, listed, meant == Named::Hashed).await? {
-            return Ok(self.shown_stream(row));
+        let hashed = meant == Named::Hashed;
+        if hashed || meant == Named::Slug && !is_whole {
+            self.begin_listing(row.clone(), &folder, hashed, until).await?;
+            if let Some(row) = self.in_listing(row, &folder, name, listed, hashed).await? {
+                return Ok(self.shown_stream(row));
+            }
         }
         self.nobody.insert((Some(group), name.to_owned()), Instant::now() + NO);
         Ok(None)
     }
 
-    /// Whether a slug may be in a group of which no listing says anything, nor will soon.
-    fn is_unlisted(&self, folder: &Folder, meant: &Named<StreamRow>) -> bool {
+    /// Whether no listing says anything of a group, nor will soon.
+    fn is_unlisted(&self, folder: &Folder) -> bool {
         let progress = folder.progress();
-        let is_idle = !progress.known && progress.phase == Phase::Idle;
-        is_idle && *meant == Named::Slug && self.settings().selection.streams.is_empty()
+        !progress.known && progress.phase == Phase::Idle && self.settings().selection.streams.is_empty()
     }
 
-    /// A slug that the catalogue doesn't know, where a listing may yet bring it. Editors, prompts and typing errors ask for such names
-    /// everywhere, so a group that was never listed is asked for its newest page only (see `newest_page`). A slug with a hash is nobody's
-    /// guess and is found for every stream, so it is worth a listing.
-    async fn ask_slug(
+    /// Has a listing brought on for a slug that the catalogue doesn't know, as far as a lookup may: a known one is brought up to date,
+    /// a group that was never listed is looked through (see `look_through`), and if that was done lately, its newest page is read.
+    /// A slug with a hash is no program's guess and is found for every stream, so it is worth a whole listing.
+    async fn begin_listing(
         self: &Arc<Self>,
+        row: GroupRow,
+        folder: &Arc<Folder>,
+        hashed: bool,
+        until: Instant,
+    ) -> Result<(), Error> {
+        let settings = self.settings();
+        let known = folder.progress().known;
+        if hashed && !known || !settings.selection.streams.is_empty() {
+            self.touch_group(row, folder);
+        } else if known {
+            // Not a whole walk: that is for who looks at the folder.
+            if let Some(run) = folder.begin(|progress| progress.is_due(settings.listing_ttl, Instant::now())) {
+                self.list_group(run, row, Weight::Following);
+            }
+        } else if let Some(run) = folder.begin_look() {
+            self.look_through(run, row, until);
+        } else if self.is_unlisted(folder) {
+            self.newest_page(row).await?;
+        }
+        Ok(())
+    }
+
+    /// The stream of a slug that a listing under way may yet bring.
+    async fn in_listing(
+        &self,
         row: GroupRow,
         folder: &Arc<Folder>,
         name: &str,
         listed: Names,
         hashed: bool,
     ) -> Found<StreamRow> {
-        let settings = self.settings();
-        let group = row.id;
+        let ttl = self.settings().listing_ttl;
         let mut progress = folder.subscribe();
-        let seen = progress.borrow().clone();
-        if hashed && !seen.known || !settings.selection.streams.is_empty() {
-            self.touch_group(row, folder);
-        } else if seen.known {
-            // Not a whole walk: that is for who looks at the folder.
-            if let Some(run) = folder.begin(|progress| progress.is_due(settings.listing_ttl, Instant::now())) {
-                self.list_group(run, row, Weight::Following);
-            }
-        } else if seen.phase == Phase::Idle {
-            // No call if that page was read a moment ago; but a walk may have failed since then.
-            self.newest_page(row).await?;
-            return Ok(self.stream_named(group, name, listed)?.row());
-        }
         let grace = Instant::now() + WALK_GRACE;
         let _waiting = folder.wait();
         loop {
             let seen = progress.borrow_and_update().clone();
-            if let Named::Row(row) = self.stream_named(group, name, listed)? {
+            if let Named::Row(row) = self.stream_named(row.id, name, listed)? {
                 return Ok(Some(row));
             }
-            if seen.is_believed(settings.listing_ttl, Instant::now()) {
+            if seen.is_believed(ttl, Instant::now()) {
                 return Ok(None);
             }
-            match (seen.phase, seen.failure) {
-                // Nobody's guess: there is no no before the end, and the whole lookup has its time.
-                (Phase::First, _) if hashed => drop(progress.changed().await),
-                (Phase::First, _) if Instant::now() < grace => drop(timeout_at(grace, progress.changed()).await),
-                (Phase::Refresh, _) => drop(progress.changed().await),
-                (Phase::Idle, Some((_, error))) => return Err(error),
-                (Phase::Idle | Phase::First | Phase::Rewalk, _) => return Ok(None),
+            match (seen.phase, seen.failure, seen.looked) {
+                // It ends in time, or the whole lookup does.
+                (Phase::First, ..) if seen.is_look || hashed => drop(progress.changed().await),
+                (Phase::First, ..) if Instant::now() < grace => drop(timeout_at(grace, progress.changed()).await),
+                (Phase::Refresh, ..) => drop(progress.changed().await),
+                (Phase::Idle, Some((_, error)), _) => return Err(error),
+                (Phase::Idle, None, Some((_, streams))) if !seen.known => {
+                    self.tell_how_far(&row, name, streams);
+                    return Ok(None);
+                }
+                (Phase::Idle | Phase::First | Phase::Rewalk, ..) => return Ok(None),
             }
         }
+    }
+
+    /// A slug wasn't found in the part of a group's listing that lookups go through: it may be there.
+    fn tell_how_far(&self, row: &GroupRow, name: &str, streams: u64) {
+        let key = (row.id, name.to_owned());
+        if self.told.contains(&key) {
+            return;
+        }
+        self.told.insert(key, Instant::now() + TELL_AGAIN);
+        let why = format!("looked through {streams} of its newest streams; `ls` lists all");
+        self.report.error(&Error::new(ErrorKind::NotFound, format!("{}/{name}", row.group.name), why));
     }
 
     /// Has the newest page of a group read into the catalogue, at most once in a time to live; whether it was read now and is the only

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// A folder known from before waits no longer than that for its newest page, from the start of the refresh.
 pub(super) const REFRESH_WAIT: Duration = Duration::from_secs(2);
+/// How long a folder isn't looked through again for names that lookups ask for.
+const LOOK_AGAIN: Duration = Duration::from_mins(10);
 /// After a failed run nobody starts another one for that long.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,10 @@ pub(crate) struct Progress {
     pub(super) walked: Option<Instant>,
     /// When and why the last run failed, until one succeeds.
     pub(super) failure: Option<(Instant, Error)>,
+    /// The first walk under way ends early: it was begun for a lookup, and no program lists the folder.
+    pub(super) is_look: bool,
+    /// When such a walk last ended early, and how many streams it had met.
+    pub(super) looked: Option<(Instant, u64)>,
     /// Counts changes of the selection: a run begun under another one proves nothing.
     epoch: u64,
 }
@@ -85,6 +91,12 @@ impl Progress {
         self.known && self.fresh.is_some_and(|at| now < at + ttl)
     }
 
+    /// Whether a lookup may have a folder that was never listed looked through.
+    pub(super) fn may_look(&self, now: Instant) -> bool {
+        let looked = self.looked.is_some_and(|(at, _)| now < at + LOOK_AGAIN);
+        !self.known && !looked && self.is_due(Duration::ZERO, now)
+    }
+
     /// What follows from having seen all rows in the catalogue, read after this value.
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
         match (self.phase, self.known) {
@@ -118,6 +130,8 @@ impl Folder {
             fresh: None,
             walked: None,
             failure: None,
+            is_look: false,
+            looked: None,
             epoch: 0,
         };
         Folder { progress: watch::Sender::new(progress), waiting: AtomicUsize::new(0) }
@@ -142,10 +156,23 @@ impl Folder {
             }
             progress.phase = if progress.known { Phase::Refresh } else { Phase::First };
             progress.started = Instant::now();
+            progress.is_look = false;
             run = Some(Run { folder: Arc::clone(self), first: !progress.known, epoch: progress.epoch, ended: false });
             true
         });
         run
+    }
+
+    /// As `begin`, for a lookup in a folder that was never listed: the run may end early.
+    pub(super) fn begin_look(self: &Arc<Self>) -> Option<Run> {
+        let run = self.begin(|progress| progress.may_look(Instant::now()))?;
+        self.progress.send_modify(|progress| progress.is_look = true);
+        Some(run)
+    }
+
+    /// A program lists the folder: the run under way, if there is one, goes to the end.
+    pub(super) fn go_on(&self) {
+        self.progress.send_if_modified(|progress| std::mem::take(&mut progress.is_look));
     }
 
     /// The selection has changed: what is known is known no more, but for `known`.
@@ -154,6 +181,7 @@ impl Folder {
             progress.known = known;
             progress.fresh = None;
             progress.failure = None;
+            progress.looked = None;
             progress.epoch += 1;
         });
     }
@@ -201,6 +229,21 @@ impl Run {
     /// A page was stored.
     pub(super) fn stored(&self) {
         self.folder.progress.send_modify(|progress| progress.pages += 1);
+    }
+
+    /// Whether it may end early (see [`Folder::begin_look`]).
+    pub(super) fn is_look(&self) -> bool {
+        self.folder.progress.borrow().is_look
+    }
+
+    /// The run has ended early, having met so many streams.
+    pub(super) fn looked(mut self, streams: u64) {
+        self.ended = true;
+        self.folder.progress.send_modify(|progress| {
+            progress.phase = Phase::Idle;
+            progress.failure = None;
+            progress.looked = Some((Instant::now(), streams));
+        });
     }
 
     /// The newest pages are stored; the run goes on with what nobody waits for.
@@ -333,6 +376,29 @@ mod tests {
         folder.reset(false);
         run.done();
         assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Start));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_is_looked_through_once_in_ten_minutes_and_listed_at_any_time() {
+        let folder = Arc::new(Folder::new(false));
+        let run = folder.begin_look().unwrap();
+        assert!(run.is_first() && run.is_look());
+        folder.go_on();
+        assert!(!run.is_look(), "a program lists it");
+        run.failed(error());
+        assert!(folder.begin_look().is_none(), "it failed a moment ago");
+        tokio::time::advance(FAILURE_PAUSE).await;
+        folder.begin_look().unwrap().looked(2500);
+        assert_eq!(folder.progress().looked.map(|(_, streams)| streams), Some(2500));
+        assert!(matches!(folder.progress().verdict(Instant::now()), Verdict::Start), "that was no listing");
+        assert!(folder.begin_look().is_none());
+        let run = folder.begin(|p| p.is_due(TTL, Instant::now())).unwrap();
+        assert!(!run.is_look());
+        drop(run);
+        tokio::time::advance(LOOK_AGAIN).await;
+        folder.begin_look().unwrap().done();
+        tokio::time::advance(LOOK_AGAIN).await;
+        assert!(folder.begin_look().is_none(), "it is known");
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use crate::fetch::select::{shows_group, shows_stream};
 use crate::fetch::service::{Weight, store_error};
 use crate::fetch::{FetchSettings, Shared};
 use crate::model::{GroupId, StreamId, Timestamp};
+use crate::report::Report;
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError};
 use std::collections::{HashMap, HashSet};
@@ -39,6 +40,7 @@ pub(super) type Found<T> = Result<Option<T>, Error>;
 /// The listings of one mount.
 pub(crate) struct Listings {
     pub(super) shared: Arc<Shared>,
+    pub(super) report: Arc<Report>,
     pub(super) root: Arc<Folder>,
     folders: Mutex<HashMap<GroupId, Arc<Folder>>>,
     watches: Mutex<HashMap<GroupId, Watched>>,
@@ -57,6 +59,8 @@ pub(crate) struct Listings {
     pub(super) newest_pages: Negatives<GroupId>,
     /// Streams that the service has told of by their exact names, until that counts as old.
     pub(super) confirmed: Negatives<StreamId>,
+    /// Slugs of which `.cwlogs/errors` says how far their groups were looked through.
+    pub(super) told: Negatives<(GroupId, String)>,
     /// Exact names seen in answers that an exact lookup didn't find.
     pub(super) unlisted: Negatives<(GroupId, String)>,
 }
@@ -74,11 +78,12 @@ pub struct GroupWatch {
 
 impl Listings {
     /// Nothing is asked of the service yet.
-    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Listings> {
+    pub(crate) fn new(shared: Arc<Shared>, report: Arc<Report>) -> Arc<Listings> {
         // A catalogue that can't be read says so at the first listing.
         let known = shared.store.groups_after(0, 1).is_ok_and(|rows| !rows.is_empty());
         Arc::new(Listings {
             shared,
+            report,
             root: Arc::new(Folder::new(known)),
             folders: Mutex::default(),
             watches: Mutex::default(),
@@ -91,6 +96,7 @@ impl Listings {
             newest_pages: Negatives::new(NOBODY),
             confirmed: Negatives::new(NOBODY),
             unlisted: Negatives::new(NOBODY),
+            told: Negatives::new(NOBODY),
             account: OnceLock::new(),
         })
     }
@@ -247,8 +253,9 @@ impl Listings {
 
     pub(super) fn touch_group(self: &Arc<Self>, row: GroupRow, folder: &Arc<Folder>) {
         let ttl = self.settings().listing_ttl;
-        if let Some(run) = folder.begin(|progress| progress.is_due(ttl, Instant::now())) {
-            self.list_group(run, row, Weight::Background);
+        match folder.begin(|progress| progress.is_due(ttl, Instant::now())) {
+            Some(run) => self.list_group(run, row, Weight::Background),
+            None => folder.go_on(),
         }
     }
 

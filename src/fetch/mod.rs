@@ -199,7 +199,7 @@ impl Fetch {
             tasks: TaskTracker::new(),
             stopping,
         });
-        let listings = Listings::new(shared.clone());
+        let listings = Listings::new(shared.clone(), report.clone());
         let streams = Streams::new(shared.clone(), report, Arc::new(listings.clone()));
         shared.tasks.spawn(aged::run(streams.clone()));
         (Arc::new(Fetch { shared, listings, streams }), heard)

@@ -17,6 +17,7 @@ use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError, StoreErrorKind, Upserted};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// A known group's streams are all listed again at most that often.
 const WHOLE_WALK: Duration = Duration::from_hours(1);
@@ -24,6 +25,10 @@ const WHOLE_WALK: Duration = Duration::from_hours(1);
 const MOST_CHECKS: usize = 500;
 /// How far the service's clock, which stamps a new stream, may be behind ours.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
+/// Pages that a walk for a lookup reads at most.
+const LOOK_PAGES: u64 = 50;
+/// A walk for a lookup that ends without a page for so long is in trouble, and no proof that a name isn't there.
+const SILENT: Duration = Duration::from_secs(2);
 /// Rows read from the catalogue at a time.
 const CHUNK: usize = 256;
 
@@ -35,10 +40,19 @@ struct Stored {
     too_old: bool,
 }
 
+/// How far a walk went.
+enum Walked {
+    /// To the end, or to where the selection shows nothing any more.
+    Whole,
+    /// A lookup's walk, past so many streams.
+    Part(u64),
+}
+
 /// Ends a run. Whoever waits is given the error; the trace is for runs that nobody waits for.
-fn finish(run: Run, result: Result<(), Error>) {
+fn finish(run: Run, result: Result<Walked, Error>) {
     match result {
-        Ok(()) => run.done(),
+        Ok(Walked::Whole) => run.done(),
+        Ok(Walked::Part(streams)) => run.looked(streams),
         Err(error) => {
             tracing::debug!("a listing failed: {error}");
             run.failed(error);
@@ -54,7 +68,7 @@ impl Listings {
             let result = tokio::select! {
                 biased;
                 () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, ROOT, STOPPING)),
-                result = listings.walk_root(&run) => result,
+                result = listings.walk_root(&run) => result.map(|()| Walked::Whole),
             };
             finish(run, result);
         });
@@ -63,13 +77,22 @@ impl Listings {
     /// Lists a group's streams in the background; `weight` is the calls' where nobody waits. Whole walks of known groups are for
     /// folders that are looked at (`Background`), not for those that are only watched.
     pub(super) fn list_group(self: &Arc<Self>, run: Run, row: GroupRow, weight: Weight) {
+        self.list_group_until(run, row, weight, None);
+    }
+
+    /// As `list_group`, for a lookup: ends after [`LOOK_PAGES`], or at `until`, unless a program lists the group by then.
+    pub(super) fn look_through(self: &Arc<Self>, run: Run, row: GroupRow, until: Instant) {
+        self.list_group_until(run, row, Weight::Background, Some(until));
+    }
+
+    fn list_group_until(self: &Arc<Self>, run: Run, row: GroupRow, weight: Weight, until: Option<Instant>) {
         let listings = Arc::clone(self);
         self.shared.tasks.spawn(async move {
             let name = &row.group.name;
             let result = tokio::select! {
                 biased;
                 () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, name, STOPPING)),
-                result = listings.walk_group(&run, &row, weight) => result,
+                result = listings.walk_group(&run, &row, weight, until) => result,
             };
             finish(run, result);
         });
@@ -117,36 +140,67 @@ impl Listings {
         }
     }
 
-    async fn walk_group(&self, run: &Run, row: &GroupRow, weight: Weight) -> Result<(), Error> {
+    async fn walk_group(
+        &self,
+        run: &Run,
+        row: &GroupRow,
+        weight: Weight,
+        until: Option<Instant>,
+    ) -> Result<Walked, Error> {
         let settings = self.settings();
         if !settings.selection.streams.is_empty() {
             for name in settings.selection.streams.iter().filter(|name| possible_stream(name)) {
                 self.exact_stream(run.folder().weight(weight), row, name, !run.is_first()).await?;
                 run.stored();
             }
-            return Ok(());
+            return Ok(Walked::Whole);
         }
         if run.is_first() {
-            return self.walk_streams(run, row, weight, &mut Met::default()).await;
+            return self.walk_streams(run, row, weight, &mut Met::default(), until).await;
         }
         self.refresh_head(run, row, weight).await?;
         let stored_walk = row.walked_at.is_none_or(|at| at + WHOLE_WALK <= self.now());
         let walk = run.folder().progress().walked.is_none_or(|at| at.elapsed() >= WHOLE_WALK);
         if weight == Weight::Following || !stored_walk || !walk {
-            return Ok(());
+            return Ok(Walked::Whole);
         }
         run.refreshed();
         let mut met = Met::default();
-        self.walk_streams(run, row, weight, &mut met).await?;
-        self.check_unmet(row, &met).await
+        self.walk_streams(run, row, weight, &mut met, None).await?;
+        self.check_unmet(row, &met).await?;
+        Ok(Walked::Whole)
     }
 
-    /// Lists a group's streams to the end, or to where the selection shows nothing any more.
-    async fn walk_streams(&self, run: &Run, row: &GroupRow, weight: Weight, met: &mut Met) -> Result<(), Error> {
-        let (mut token, mut pages) = (None, 0u64);
+    /// Lists a group's streams to the end, or to where the selection shows nothing any more; a walk for a lookup, which `until` says,
+    /// perhaps not as far.
+    async fn walk_streams(
+        &self,
+        run: &Run,
+        row: &GroupRow,
+        weight: Weight,
+        met: &mut Met,
+        until: Option<Instant>,
+    ) -> Result<Walked, Error> {
+        let (mut token, mut pages, mut streams) = (None, 0u64, 0u64);
+        let mut last_page = Instant::now();
         let whole = loop {
-            let stored = self.store_page(run, row, weight, token.clone()).await?;
+            let page = self.store_page(run, row, weight, token.clone());
+            tokio::pin!(page);
+            let stored = match until {
+                Some(until) => match timeout_at(until, &mut page).await {
+                    Ok(stored) => stored?,
+                    Err(_) if !run.is_look() => page.await?,
+                    Err(_) if pages > 0 && last_page.elapsed() < SILENT => return Ok(Walked::Part(streams)),
+                    Err(_) => {
+                        let why = "the service gave no further page of its streams in time";
+                        return Err(Error::new(ErrorKind::TimedOut, &row.group.name, why));
+                    }
+                },
+                None => page.await?,
+            };
+            last_page = Instant::now();
             pages += 1;
+            streams += stored.upserted.rows.len() as u64;
             for row in &stored.upserted.rows {
                 met.insert(row.seq);
             }
@@ -155,6 +209,9 @@ impl Listings {
             }
             if stored.too_old {
                 break false;
+            }
+            if pages >= LOOK_PAGES && run.is_look() {
+                return Ok(Walked::Part(streams));
             }
             token = stored.next;
         };
@@ -165,7 +222,7 @@ impl Listings {
             let (id, at) = (row.id, self.now());
             self.write(&row.group.name, move |store| store.set_walked(id, at)).await?;
         }
-        Ok(())
+        Ok(Walked::Whole)
     }
 
     /// Reads the newest pages until one brings nothing new.

@@ -207,13 +207,36 @@ fn names_that_nobody_has_are_no_reason_to_list() {
     let described = world.fake.calls().of("DescribeLogStreams");
     assert!(described <= 2, "an exact lookup and the newest page, not {described}");
     calls(&world);
-    for name in ["typo.log", "tpyo.log", "tpoy.log"] {
+    // Some stream may have that slug: the group is looked through, once.
+    is_missing(&mounted.file("never/typo.log"));
+    let walked = calls(&world);
+    assert!((2..=1 + 11 + 2).contains(&walked), "an exact lookup, eleven pages, and the newest again: {walked}");
+    for name in ["tpyo.log", "tpoy.log", "a-typo.log"] {
         is_missing(&mounted.file("never").join(name));
-        assert_eq!(calls(&world), 1, "{name}: the newest page was read already");
+        assert_eq!(calls(&world), 1, "{name}: that was a whole listing");
     }
     // The oldest one by what needs no listing, and by what is worth one.
     assert_eq!(read(&mounted.file("never/s000000.log")).unwrap().len(), 200);
     let hashed = slug_with_hash("s000001");
     assert_eq!(read(&mounted.file(&format!("never/{hashed}.log"))).unwrap().len(), 200);
     assert_eq!(names_in(&mounted.file("never")).len(), 501);
+}
+
+#[test]
+fn a_slug_in_a_folder_never_listed_is_found_or_it_is_said_how_far_was_looked() {
+    let mut world = World::start();
+    // Streams without events are the last ones in a listing.
+    world.fake.put("middling", "Application", &[]);
+    world.fake.put("huge", "Application", &[]);
+    world.fake.populate(&Populate { groups: vec![group("middling", "s{}", 500), group("huge", "s{}", 3000)] });
+    let mounted = world.mount(&["--rate", RATES]);
+    assert_eq!(read(&mounted.file("middling/application.log")).unwrap(), b"");
+    is_missing(&mounted.file("huge/application.log"));
+    assert!(world.fake.calls().of("DescribeLogStreams") <= (1 + 11 + 2) + (1 + 50), "{:?}", world.fake.calls());
+    let errors = String::from_utf8(read(&mounted.file(".cwlogs/errors")).unwrap()).unwrap();
+    let line = errors.lines().find(|line| line.contains("huge/application")).unwrap_or_else(|| panic!("{errors}"));
+    assert!(line.contains("looked through 2500 of its newest streams") && line.contains("`ls`"), "{line}");
+    assert!(!errors.contains("middling"), "{errors}");
+    assert_eq!(names_in(&mounted.file("huge")).len(), 3001);
+    assert_eq!(read(&mounted.file("huge/application.log")).unwrap(), b"");
 }

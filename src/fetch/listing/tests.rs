@@ -21,6 +21,7 @@ struct Room {
     listings: Arc<Listings>,
     news: UnboundedReceiver<News>,
     clock: Arc<ManualClock>,
+    report: Arc<Report>,
     dir: tempfile::TempDir,
 }
 
@@ -38,7 +39,8 @@ impl Room {
         let settings = FetchSettings { selection, listing_ttl: TTL, quotas, ..settings() };
         let stopping = CancellationToken::new();
         let dynamic: Arc<dyn LogSource> = Arc::<ScriptedSource>::clone(&source);
-        let service = Service::new(dynamic, Arc::default(), &quotas, settings.patience, stopping.clone());
+        let report = Arc::<Report>::default();
+        let service = Service::new(dynamic, report.clone(), &quotas, settings.patience, stopping.clone());
         let (sender, news) = tokio::sync::mpsc::unbounded_channel();
         let clock = Arc::new(ManualClock::new(NOW));
         let shared = Arc::new(Shared {
@@ -51,7 +53,7 @@ impl Room {
             tasks: TaskTracker::new(),
             stopping,
         });
-        Room { source, listings: Listings::new(shared), news, clock, dir }
+        Room { source, listings: Listings::new(shared, report.clone()), news, clock, report, dir }
     }
 
     /// The same service and cache after a restart.

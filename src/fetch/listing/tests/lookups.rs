@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A no is remembered for so long.
+const NO_MORE: Duration = Duration::from_secs(1);
+
 #[tokio::test(start_paused = true)]
 async fn a_recent_slug_is_found_without_a_listing() {
     let room = Room::new();
@@ -11,11 +14,15 @@ async fn a_recent_slug_is_found_without_a_listing() {
     let row = room.listings.find_stream(id, "odd-one", Names::Slug).await.unwrap().unwrap();
     assert_eq!(row.stream.name, "Odd/One");
     assert_eq!(room.calls().1, 1, "the newest page");
-    for name in ["typo", "a-typo", "HEAD", ".git"] {
+    for name in ["HEAD", ".git", "a.b"] {
         assert!(room.listings.find_stream(id, name, Names::Slug).await.unwrap().is_none());
     }
     room.settle().await;
-    assert_eq!(room.calls().1, 4, "the newest page not again, and no walk");
+    assert_eq!(room.calls().1, 3, "no slugs: an exact lookup each of two, and no walk");
+    assert!(room.listings.find_stream(id, "typo", Names::Slug).await.unwrap().is_none());
+    assert_eq!(room.calls().1, 8, "may be one: three pages, and the first again since it took several");
+    assert!(room.listings.find_stream(id, "a-typo", Names::Slug).await.unwrap().is_none());
+    assert_eq!(room.calls().1, 9, "that was the whole listing");
     assert_eq!(room.streams(id).await.unwrap().len(), 121);
     room.past_ttl().await;
     room.source.put_stream("/aws/x", "New/One", NOW.0);
@@ -30,15 +37,136 @@ async fn a_name_that_nobody_has_costs_one_call() {
     fill(&room.source, "/small", 20);
     fill(&room.source, "/large", 120);
     let (small, large) = (room.group("/small").await, room.group("/large").await);
-    for (group, name) in [(large, "HEAD"), (large, "typo"), (small, "a-typo"), (small, "typo")] {
+    // A slug in a group that was never listed costs the walk through it, once: one page of the small one, four of the large one.
+    for (group, name, calls) in [(large, "HEAD", 1), (small, "a-typo", 1), (small, "typo", 2), (large, "typo", 1 + 4)] {
         let before = room.calls().1;
         assert!(room.listings.find_stream(group, name, Names::Slug).await.unwrap().is_none());
         room.settle().await;
+        assert_eq!(room.calls().1, before + calls, "{name}");
+    }
+    for (group, name) in [(large, "Head"), (large, "tpyo"), (large, "another-typo"), (small, "tpyo"), (small, "a-tpyo")]
+    {
+        let before = room.calls().1;
+        assert!(room.listings.find_stream(group, name, Names::Slug).await.unwrap().is_none());
         assert_eq!(room.calls().1, before + 1, "{name}");
     }
+    room.settle().await;
+}
+
+/// 4,000 streams, the oldest two of which aren't found by their slugs as exact names.
+fn fill_much(room: &Room) {
+    room.source.put_stream("/g", "Application", NOW.0 - HOUR / 2 - 2);
+    room.source.put_stream("/g", "Old/One", NOW.0 - HOUR / 2 - 1);
+    for i in 0..4000 {
+        room.source.put_stream("/g", &format!("s{i:04}"), NOW.0 - HOUR / 2 + i);
+    }
+}
+
+impl Room {
+    async fn finds(&self, group: GroupId, name: &str) -> Option<String> {
+        self.listings.find_stream(group, name, Names::Slug).await.unwrap().map(|row| row.stream.name)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slug_beyond_the_newest_page_is_found_in_a_group_never_listed() {
+    let room = Room::new();
+    fill(&room.source, "/g", 1000);
+    room.source.put_stream("/g", "Application", NOW.0 - HOUR);
+    room.source.put_stream("/g", "Old/One", NOW.0 - HOUR);
+    let id = room.group("/g").await;
+    assert_eq!(room.finds(id, "application").await.as_deref(), Some("Application"));
+    assert_eq!(room.finds(id, "old-one").await.as_deref(), Some("Old/One"));
+    assert!(room.calls().1 <= 1 + 21 + 1, "{:?}", room.calls());
+    room.settle().await;
     let before = room.calls().1;
-    assert!(room.listings.find_stream(large, "a-typo", Names::Slug).await.unwrap().is_none());
-    assert_eq!(room.calls().1, before + 2, "once in a time to live: the newest page of many, and the exact lookup");
+    assert_eq!(room.streams(id).await.unwrap().len(), 1002);
+    assert_eq!(room.calls().1, before, "that walk was a whole listing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_for_a_lookup_ends_after_fifty_pages_and_says_how_far_it_looked() {
+    let room = Room::new();
+    fill_much(&room);
+    let id = room.group("/g").await;
+    assert_eq!(room.finds(id, "old-one").await, None);
+    assert_eq!(room.calls().1, 2 + 50, "the newest page, the exact lookup, the walk");
+    let told = room.report.errors();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].error.subject(), "/g/old-one");
+    assert!(told[0].error.cause().contains("through 2500 of its newest streams"), "{}", told[0]);
+    // Once in ten minutes, and each name is said once.
+    for (name, calls) in [("application", 1), ("old-one", 1), ("typo", 1)] {
+        room.past_ttl().await;
+        let before = room.calls().1;
+        assert_eq!(room.finds(id, name).await, None);
+        tokio::time::sleep(NO_MORE).await;
+        assert_eq!(room.finds(id, name).await, None);
+        assert!(room.calls().1 <= before + 2 + calls, "{name}: the newest page once, the exact lookup twice");
+    }
+    assert_eq!(room.report.errors().len(), 3);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let before = room.calls().1;
+    assert_eq!(room.finds(id, "old-one").await, None);
+    assert_eq!(room.calls().1, before + 2 + 50);
+    assert_eq!(room.streams(id).await.unwrap().len(), 4002);
+    assert_eq!(room.finds(id, "old-one").await.as_deref(), Some("Old/One"));
+    assert_eq!(room.finds(id, "application").await.as_deref(), Some("Application"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_for_a_lookup_ends_in_time() {
+    let room = Room::new();
+    fill_much(&room);
+    let id = room.group("/g").await;
+    room.source.latency(Duration::from_millis(400));
+    let start = Instant::now();
+    assert_eq!(room.finds(id, "application").await, None);
+    assert!(start.elapsed() <= Duration::from_secs(5), "{:?}", start.elapsed());
+    let before = room.calls().1;
+    assert!((9..=12).contains(&before), "{before}");
+    assert!(room.report.errors()[0].error.cause().contains("through 500 of"), "{:?}", room.report.errors());
+    room.settle().await;
+    assert_eq!(room.calls().1, before, "and it doesn't go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_for_a_lookup_goes_on_for_a_program_that_lists() {
+    let room = Room::new();
+    fill_much(&room);
+    let id = room.group("/g").await;
+    room.source.latency(Duration::from_millis(100));
+    let listings = Arc::clone(&room.listings);
+    let lookup = tokio::spawn(async move { listings.find_stream(id, "application", Names::Slug).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(room.streams(id).await.unwrap().len(), 4002);
+    assert!(room.calls().1 <= 1 + 81 + 1, "one walk for both: {:?}", room.calls());
+    assert!(lookup.await.unwrap().unwrap().is_none(), "it didn't wait for all of it");
+    assert!(room.report.errors().is_empty());
+    assert_eq!(room.finds(id, "application").await.as_deref(), Some("Application"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_in_a_walk_for_a_lookup_is_no_no() {
+    let room = Room::new();
+    fill_much(&room);
+    let id = room.group("/g").await;
+    room.source.latency(Duration::from_millis(100));
+    for hangs in [true, false] {
+        let listings = Arc::clone(&room.listings);
+        let lookup = tokio::spawn(async move { listings.find_stream(id, "application", Names::Slug).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if hangs {
+            room.source.hang(true);
+            assert_eq!(lookup.await.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+            room.source.hang(false);
+        } else {
+            room.source.fail_always(Some(SourceErrorKind::Denied));
+            assert_eq!(lookup.await.unwrap().unwrap_err().kind(), ErrorKind::Denied);
+        }
+        room.settle().await;
+    }
+    assert!(room.report.errors().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -53,7 +181,7 @@ async fn concurrent_lookups_in_a_group_never_listed_share_its_newest_page() {
         lookups.spawn(async move { listings.find_stream(id, &format!("ty-po{i}"), Names::Slug).await.unwrap() });
     }
     assert!(lookups.join_all().await.iter().all(Option::is_none));
-    assert_eq!(room.calls().1, 21);
+    assert_eq!(room.calls().1, 1 + 20 + 4, "the newest page, an exact lookup each, and one walk");
     room.source.fail_always(Some(SourceErrorKind::Denied));
     room.past_ttl().await;
     assert!(room.listings.find_stream(id, "an-other", Names::Slug).await.is_err(), "trouble is no no");
