@@ -7,18 +7,18 @@
 //! something that a listing has yet to bring. Editors, prompts and typing errors ask for such names everywhere. So a group that was
 //! never listed is looked through for them once in ten minutes, for as long as a lookup waits and 50 pages at most; in between its
 //! newest page is read once a time to live, as that of a listed one is. Only a slug with a hash, which no program asks for by itself,
-//! is worth a whole listing.
+//! is worth a whole listing. The root is listed again, or asked for a piece of the slug (see `ask_root`).
 //!
 //! Lookups of one name share one question, a no is remembered for a second, and no question takes longer than [`LOOKUP`]. Trouble is
 //! an error, never a no.
 
 use crate::error::{Error, ErrorKind};
-use crate::fetch::folder::{Folder, Phase};
+use crate::fetch::folder::{Folder, Phase, Progress};
 use crate::fetch::listing::{Found, Listings, ROOT, lock};
 use crate::fetch::select::{possible_group, possible_stream, shows_group, shows_stream};
 use crate::fetch::service::Weight;
 use crate::model::GroupId;
-use crate::store::names::Names;
+use crate::store::names::{Names, longest_piece};
 use crate::store::row::{GroupRow, Named, StreamRow};
 use std::collections::HashSet;
 use std::future::Future;
@@ -36,6 +36,12 @@ const WALK_GRACE: Duration = Duration::from_secs(2);
 const NO: Duration = Duration::from_secs(1);
 /// How long it isn't said again of a slug how far its group was looked through.
 const TELL_AGAIN: Duration = Duration::from_mins(10);
+/// A root of so many pages is listed again for a lookup; of a larger one a piece of the name is asked for.
+const SMALL_ROOT: usize = 4;
+/// Log groups on one page.
+const PAGE: usize = 50;
+/// A larger root is listed for lookups at most that often.
+const LARGE_ROOT_TTL: Duration = Duration::from_mins(5);
 /// Unknown names of one group that wait to be looked up, at most; what is dropped is seen again in a later answer.
 const MOST_UNKNOWN: usize = 1000;
 /// From that many unknown names on, the newest page is read before single names are asked for.
@@ -187,30 +193,72 @@ impl Listings {
                 return Ok(self.shown_group(row));
             }
         }
-        if matches!(meant, Named::Slug | Named::Hashed) {
-            let mut progress = self.root.subscribe();
-            if progress.borrow().fresh.is_none() {
-                self.touch_root();
-            }
-            let _waiting = self.root.wait();
-            loop {
-                let seen = progress.borrow_and_update().clone();
-                if let Named::Row(row) = self.group_named(name, listed)? {
-                    return Ok(self.shown_group(row));
-                }
-                if seen.fresh.is_some() {
-                    break;
-                }
-                if seen.phase == Phase::Idle {
-                    // Never listed, and not under way: it failed.
-                    return seen.failure.map_or(Ok(None), |(_, error)| Err(error));
-                }
-                // The sender lives in `self`.
-                drop(progress.changed().await);
-            }
+        if matches!(meant, Named::Slug | Named::Hashed)
+            && let Some(row) = self.ask_root(name, listed).await?
+        {
+            return Ok(self.shown_group(row));
         }
         self.nobody.insert((None, name.to_owned()), Instant::now() + NO);
         Ok(None)
+    }
+
+    /// A slug that the catalogue doesn't know, where a listing may yet bring its group. A root of few pages is listed again once a
+    /// time to live. The groups of a larger one are asked for by a piece of the slug, once a time to live for each slug, and it is listed
+    /// again at most each five minutes.
+    async fn ask_root(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
+        let mut progress = self.root.subscribe();
+        let (asked, mut ttl) = (Instant::now(), self.settings().listing_ttl);
+        let is_large = self.root_is_large(&progress.borrow().clone())?;
+        if is_large {
+            let piece = longest_piece(name);
+            if !self.pieces.contains(&name.to_owned()) {
+                self.groups_with(piece).await?;
+                self.pieces.insert(name.to_owned(), Instant::now() + ttl.max(NO));
+            }
+            if let Named::Row(row) = self.group_named(name, listed)? {
+                return Ok(Some(row));
+            }
+            ttl = ttl.max(LARGE_ROOT_TTL);
+        }
+        if let Some(run) = self.root.begin(|progress| progress.is_due(ttl, Instant::now())) {
+            self.list_root(run);
+        }
+        let grace = Instant::now() + WALK_GRACE;
+        let _waiting = self.root.wait();
+        loop {
+            let seen = progress.borrow_and_update().clone();
+            if let Named::Row(row) = self.group_named(name, listed)? {
+                return Ok(Some(row));
+            }
+            let is_listed_since = seen.known && seen.fresh.is_some_and(|at| at >= asked);
+            if is_listed_since || seen.is_believed(ttl, Instant::now()) {
+                return Ok(None);
+            }
+            // The sender lives in `self`: `changed` can't fail.
+            match (seen.phase, seen.failure) {
+                (Phase::Idle, Some((_, error))) => return Err(error),
+                (Phase::Idle, None) => return Ok(None),
+                (Phase::Refresh | Phase::Rewalk, _) if is_large => {
+                    if Instant::now() >= grace {
+                        return Ok(None);
+                    }
+                    drop(timeout_at(grace, progress.changed()).await);
+                }
+                (Phase::First | Phase::Refresh | Phase::Rewalk, _) => drop(progress.changed().await),
+            }
+        }
+    }
+
+    /// Whether to list the root takes many calls: as many as it took, or as the catalogue lets expect.
+    fn root_is_large(&self, progress: &Progress) -> Result<bool, Error> {
+        match progress.length {
+            Some(pages) => Ok(pages > SMALL_ROOT as u64),
+            None => {
+                let most = SMALL_ROOT * PAGE;
+                let rows = self.read(ROOT, |store| store.groups_after(0, most + 1))?;
+                Ok(progress.known && rows.len() > most)
+            }
+        }
     }
 
     async fn ask_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {

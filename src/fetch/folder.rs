@@ -46,6 +46,8 @@ pub(crate) struct Progress {
     pub(super) known: bool,
     /// When the newest page, or all of the root, was last read.
     pub(super) fresh: Option<Instant>,
+    /// How many pages all of the root had when that was last read.
+    pub(super) length: Option<u64>,
     /// When a whole walk of a known folder was last begun, or the first one ended.
     pub(super) walked: Option<Instant>,
     /// When and why the last run failed, until one succeeds.
@@ -128,6 +130,7 @@ impl Folder {
             pages: 0,
             known,
             fresh: None,
+            length: None,
             walked: None,
             failure: None,
             is_look: false,
@@ -180,6 +183,7 @@ impl Folder {
         self.progress.send_modify(|progress| {
             progress.known = known;
             progress.fresh = None;
+            progress.length = None;
             progress.failure = None;
             progress.looked = None;
             progress.epoch += 1;
@@ -253,6 +257,16 @@ impl Run {
             progress.fresh = Some(Instant::now());
             progress.walked = progress.fresh;
             progress.failure = None;
+        });
+    }
+
+    /// All pages of the root are stored, so many; the run goes on with what only takes rows away.
+    pub(super) fn listed(&self, pages: u64) {
+        self.folder.progress.send_modify(|progress| {
+            if progress.epoch == self.epoch {
+                progress.fresh = Some(Instant::now());
+                progress.length = Some(pages);
+            }
         });
     }
 

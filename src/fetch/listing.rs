@@ -51,6 +51,8 @@ pub(crate) struct Listings {
     pub(super) peek_flights: Flights<GroupId, Result<bool, Error>>,
     /// Groups never listed whose newest page was read for a lookup, until it may be read again.
     pub(super) peeked: Negatives<GroupId>,
+    /// Slugs of whose pieces the service was asked for groups, until they may be asked for again.
+    pub(super) pieces: Negatives<String>,
     /// Names that a lookup didn't find; `None` is the root.
     pub(super) nobody: Negatives<(Option<GroupId>, String)>,
     /// The account that the answers come from, or why the cache isn't that one's; not set before the first answer.
@@ -92,6 +94,7 @@ impl Listings {
             stream_flights: Flights::new(),
             peek_flights: Flights::new(),
             peeked: Negatives::new(NOBODY),
+            pieces: Negatives::new(NOBODY),
             nobody: Negatives::new(NOBODY),
             newest_pages: Negatives::new(NOBODY),
             confirmed: Negatives::new(NOBODY),
@@ -107,6 +110,7 @@ impl Listings {
         self.root.reset(false);
         self.nobody.clear();
         self.peeked.clear();
+        self.pieces.clear();
         let folders: Vec<_> = lock(&self.folders).iter().map(|(id, folder)| (*id, Arc::clone(folder))).collect();
         for (id, folder) in folders {
             let known = self.shared.store.group(id).ok().flatten().is_some_and(|row| self.is_known(&row));

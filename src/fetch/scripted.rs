@@ -28,7 +28,8 @@ pub(crate) fn settings() -> FetchSettings {
 struct State {
     groups: BTreeMap<String, (LogGroup, BTreeMap<String, LogStream>)>,
     calls: HashMap<Call, usize>,
-    failures: VecDeque<SourceErrorKind>,
+    /// What the next calls meet.
+    failures: VecDeque<Option<SourceErrorKind>>,
     failing: Option<SourceErrorKind>,
     hanging: bool,
     latency: Duration,
@@ -77,7 +78,14 @@ impl ScriptedSource {
     }
 
     pub(crate) fn fail_next(&self, kind: SourceErrorKind) {
-        self.0.lock().unwrap().failures.push_back(kind);
+        self.0.lock().unwrap().failures.push_back(Some(kind));
+    }
+
+    /// So many calls are answered, and the one after them fails.
+    pub(crate) fn fail_after(&self, answered: usize, kind: SourceErrorKind) {
+        let failures = &mut self.0.lock().unwrap().failures;
+        failures.extend(std::iter::repeat_n(None, answered));
+        failures.push_back(Some(kind));
     }
 
     pub(crate) fn fail_always(&self, kind: Option<SourceErrorKind>) {
@@ -100,7 +108,7 @@ impl ScriptedSource {
         let (failure, hanging, latency) = {
             let mut state = self.0.lock().unwrap();
             *state.calls.entry(call).or_default() += 1;
-            (state.failures.pop_front().or(state.failing), state.hanging, state.latency)
+            (state.failures.pop_front().flatten().or(state.failing), state.hanging, state.latency)
         };
         if hanging {
             std::future::pending::<()>().await;
@@ -123,9 +131,11 @@ fn page<T>(items: Vec<T>, token: Option<String>, limit: Option<u32>) -> Page<T> 
 impl LogSource for ScriptedSource {
     async fn describe_log_groups(&self, request: DescribeGroups) -> Result<Page<LogGroup>, SourceError> {
         self.enter(Call::DescribeLogGroups).await?;
-        let prefix = request.prefix.unwrap_or_default();
+        assert!(request.prefix.is_none() || request.pattern.is_none(), "the service refuses both");
+        let (prefix, pattern) = (request.prefix.unwrap_or_default(), request.pattern.unwrap_or_default());
+        let is_asked_for = |g: &&LogGroup| g.name.starts_with(&prefix) && g.name.contains(&pattern);
         let state = self.0.lock().unwrap();
-        let groups = state.groups.values().map(|(g, _)| g).filter(|g| g.name.starts_with(&prefix)).cloned().collect();
+        let groups = state.groups.values().map(|(g, _)| g).filter(is_asked_for).cloned().collect();
         Ok(page(groups, request.token, request.limit))
     }
 

@@ -101,11 +101,12 @@ impl Listings {
     async fn walk_root(&self, run: &Run) -> Result<(), Error> {
         let settings = self.settings();
         let announce = !run.is_first();
-        let mut met = Met::default();
+        let (mut met, mut pages) = (Met::default(), 0);
         for prefix in walk_prefixes(&settings.selection) {
             let mut token = None;
             loop {
-                let request = DescribeGroups { prefix: prefix.clone(), token: token.clone(), limit: None };
+                let request =
+                    DescribeGroups { prefix: prefix.clone(), token: token.clone(), ..DescribeGroups::default() };
                 let weight = run.folder().weight(Weight::Background);
                 let answer = self.shared.service.describe_log_groups(weight, request).await;
                 let page = answer.map_err(|error| to_error(ROOT, error))?;
@@ -115,6 +116,7 @@ impl Listings {
                     met.insert(row.seq);
                 }
                 run.stored();
+                pages += 1;
                 // The same token again would go round for ever.
                 if page.next.is_none() || page.next == token {
                     break;
@@ -122,6 +124,7 @@ impl Listings {
                 token = page.next;
             }
         }
+        run.listed(pages);
         let (mut cursor, mut checks) = (0, 0);
         loop {
             let rows = self.read(ROOT, |store| store.groups_after(cursor, CHUNK))?;
@@ -308,7 +311,7 @@ impl Listings {
 
     /// Asks for a group by its exact name: one call. If the service doesn't list it, a row of it is forgotten.
     pub(super) async fn exact_group(&self, weight: Weight, name: &str) -> Result<Option<GroupRow>, Error> {
-        let request = DescribeGroups { prefix: Some(name.to_owned()), token: None, limit: Some(1) };
+        let request = DescribeGroups { prefix: Some(name.to_owned()), limit: Some(1), ..DescribeGroups::default() };
         let answer = self.shared.service.describe_log_groups(weight, request).await;
         let page = answer.map_err(|error| to_error(name, error))?;
         let groups: Vec<_> = page.items.into_iter().filter(|group| group.name == name).collect();
@@ -320,6 +323,17 @@ impl Listings {
             self.write(name, move |store| store.forget_group(row.id)).await?;
         }
         Ok(None)
+    }
+
+    /// Asks for groups in whose names `piece` stands, one page of them: one call.
+    pub(super) async fn groups_with(&self, piece: &str) -> Result<(), Error> {
+        let request = DescribeGroups { pattern: Some(piece.to_owned()), ..DescribeGroups::default() };
+        let answer = self.shared.service.describe_log_groups(Weight::Waiting, request).await;
+        let mut groups = answer.map_err(|error| to_error(ROOT, error))?.items;
+        let settings = self.settings();
+        groups.retain(|group| shows_group(&settings.selection, &group.name));
+        self.store_groups(groups, self.root.progress().known).await?;
+        Ok(())
     }
 
     /// Asks for a stream by its exact name: one call. If the service doesn't list it, a row of it is forgotten and the news is

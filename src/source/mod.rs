@@ -159,6 +159,8 @@ pub struct Page<T> {
 pub struct DescribeGroups {
     /// Only names that start so.
     pub prefix: Option<String>,
+    /// Only names in which this stands, in upper and lower case as given. The service refuses it beside a prefix.
+    pub pattern: Option<String>,
     /// The page to give; `None` is the first.
     pub token: Option<String>,
     /// At most so many (1–50); `None` is the service's default, 50.

@@ -69,6 +69,13 @@ pub(crate) fn listed(names: Names, exact: &str, slug: &str, suffix: &str) -> Str
     }
 }
 
+/// The longest piece between the dashes of a slug, with or without a hash; the last of several. The exact name has it, too, unless it
+/// has capitals or letters there that aren't ASCII's.
+pub(crate) fn longest_piece(slug: &str) -> &str {
+    let bare = slug.rsplit_once('~').map_or(slug, |(bare, _)| bare);
+    bare.split('-').max_by_key(|piece| piece.len()).unwrap_or(bare)
+}
+
 /// Whether a name can be a slug without a hash.
 fn is_slug(name: &str) -> bool {
     let is_piece =
@@ -274,6 +281,18 @@ mod tests {
         let fits = "a".repeat(251);
         assert_eq!(listed(Names::Exact, &fits, "slug", ".log"), format!("{fits}.log"));
         assert_ne!(listed(Names::Exact, &format!("{fits}a"), "slug", ".log"), format!("{fits}a.log"));
+    }
+
+    #[test]
+    fn the_longest_piece_of_a_slug_is_in_the_name() {
+        for (name, piece) in
+            [("/aws/lambda/check_out", "lambda"), ("/a/bc/de", "de"), ("x", "x"), ("/svcs/Pay-2", "svcs"), ("a.b", "b")]
+        {
+            for slug in [slug_of(name), slug_with_hash(name)] {
+                assert_eq!(longest_piece(&slug), piece);
+            }
+            assert!(name.contains(piece));
+        }
     }
 
     /// A name of symbols around little else, so that few slugs come of many names.

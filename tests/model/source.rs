@@ -197,7 +197,8 @@ fn filter(memory: &mut Memory, now: Timestamp, request: &FilterEvents) -> Result
 impl LogSource for Reference {
     async fn describe_log_groups(&self, request: DescribeGroups) -> Result<Page<LogGroup>, SourceError> {
         let names: BTreeSet<&str> = SLOTS.iter().map(|(group, _)| *group).collect();
-        let prefix = request.prefix.unwrap_or_default();
+        let (prefix, pattern) = (request.prefix.unwrap_or_default(), request.pattern.unwrap_or_default());
+        let is_asked_for = |name: &&str| name.starts_with(&prefix) && name.contains(&pattern);
         let group = |name: &str| LogGroup {
             name: name.into(),
             arn: String::new(),
@@ -206,7 +207,7 @@ impl LogSource for Reference {
             retention_days: None,
             stored_bytes: 0,
         };
-        let items = names.into_iter().filter(|name| name.starts_with(&prefix)).map(group).collect();
+        let items = names.into_iter().filter(is_asked_for).map(group).collect();
         self.ask(Call::DescribeLogGroups, &prefix, |_, _| Ok(Page { items, next: None })).await
     }
 

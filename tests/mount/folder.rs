@@ -223,6 +223,32 @@ fn names_that_nobody_has_are_no_reason_to_list() {
 }
 
 #[test]
+fn a_group_made_after_the_last_listing_is_entered_by_its_slug() {
+    // Few groups are listed again, many are asked for by a piece of the name.
+    for count in [3, 300] {
+        let mut world = World::start();
+        let mut groups = group("/few/{}", "s", 1);
+        groups.count = Some(count);
+        world.fake.populate(&Populate { groups: vec![groups] });
+        let mounted = world.mount(&["--listing-ttl", "2s"]);
+        assert_eq!(names_in(mounted.path()).len() as u64, count);
+        is_missing(&mounted.file("made-later"));
+        world.put_now("/Made/later", "s", "hello");
+        calls(&world);
+        let file = mounted.file("made-later/s.log");
+        let began = Instant::now();
+        while !file.exists() {
+            assert!(began.elapsed() < Duration::from_secs(10), "not found among {count}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let asked = world.fake.calls().of("DescribeLogGroups");
+        // An exact lookup a second, and a listing or a question by pattern a time to live.
+        assert!(asked <= 2 * (began.elapsed().as_secs() + 2), "{asked} calls in {:?}", began.elapsed());
+        assert_eq!(read(&file).unwrap(), b"hello\n");
+    }
+}
+
+#[test]
 fn a_slug_in_a_folder_never_listed_is_found_or_it_is_said_how_far_was_looked() {
     let mut world = World::start();
     // Streams without events are the last ones in a listing.

@@ -185,6 +185,7 @@ impl LogSource for CloudWatch {
             .client
             .describe_log_groups()
             .set_log_group_name_prefix(request.prefix)
+            .set_log_group_name_pattern(request.pattern)
             .set_next_token(request.token)
             .set_limit(convert::limit(request.limit))
             .send()

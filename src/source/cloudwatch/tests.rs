@@ -138,15 +138,19 @@ async fn listings_are_ordered_as_the_service_allows() {
 async fn groups_and_filtered_events() {
     let groups = r#"{"logGroups":[{"logGroupName":"g","logGroupArn":"arn:x","creationTime":3,"storedBytes":4}]}"#;
     let events = r#"{"events":[{"logStreamName":"s","timestamp":1,"message":"m","eventId":"1"}],"nextToken":"t"}"#;
-    let (url, asked) = server(vec![Answer::Json(200, groups), Answer::Json(200, events)]).await;
+    let (url, asked) =
+        server(vec![Answer::Json(200, groups), Answer::Json(200, groups), Answer::Json(200, events)]).await;
     let source = connect(&url, test_loader).await;
+    let request = DescribeGroups { pattern: Some("che".into()), ..DescribeGroups::default() };
+    source.describe_log_groups(request).await.unwrap();
+    assert_eq!(asked.lock().unwrap()[0].1["logGroupNamePattern"], "che");
     let page =
         source.describe_log_groups(DescribeGroups { limit: Some(50), ..DescribeGroups::default() }).await.unwrap();
     assert_eq!((page.items[0].arn.as_str(), page.next), ("arn:x", None));
     let request = FilterEvents { group: "g".into(), streams: vec!["s".into()], ..FilterEvents::default() };
     let page = source.filter_log_events(request).await.unwrap();
     assert_eq!((page.events[0].0.as_str(), page.next.as_deref()), ("s", Some("t")));
-    assert_eq!(asked.lock().unwrap()[1].1["logStreamNames"], serde_json::json!(["s"]));
+    assert_eq!(asked.lock().unwrap()[2].1["logStreamNames"], serde_json::json!(["s"]));
 }
 
 #[tokio::test]

@@ -134,8 +134,13 @@ impl LogSource for Demo {
         let call = Call::DescribeLogGroups;
         let limit = checked(call, request.limit, MAX_ROWS)?;
         let (at, offset) = page_start(call, request.token.as_deref(), self.clock.now())?;
-        let prefix = request.prefix.unwrap_or_default();
-        let rows = self.groups.iter().filter(|group| group.name.starts_with(&prefix)).map(|group| LogGroup {
+        if request.prefix.is_some() && request.pattern.is_some() {
+            let why = "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.";
+            return Err(refuse(call, SourceErrorKind::Invalid, why));
+        }
+        let (prefix, pattern) = (request.prefix.unwrap_or_default(), request.pattern.unwrap_or_default());
+        let is_asked_for = |group: &&Group| group.name.starts_with(&prefix) && group.name.contains(&pattern);
+        let rows = self.groups.iter().filter(is_asked_for).map(|group| LogGroup {
             name: group.name.clone(),
             arn: group.arn(),
             created: group.created,

@@ -89,6 +89,17 @@ async fn two_demos_of_one_epoch_agree() {
 }
 
 #[tokio::test]
+async fn groups_are_asked_for_by_a_piece_of_their_names() {
+    let (demo, _) = demo();
+    let like = |pattern: &str| DescribeGroups { pattern: Some(pattern.into()), ..DescribeGroups::default() };
+    let found = demo.describe_log_groups(like("lambda/check")).await.unwrap().items;
+    assert_eq!(found.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), ["/aws/lambda/checkout"]);
+    assert!(demo.describe_log_groups(like("Checkout")).await.unwrap().items.is_empty(), "case counts");
+    let both = DescribeGroups { prefix: Some("/aws".into()), ..like("check") };
+    assert_eq!(demo.describe_log_groups(both).await.unwrap_err().kind, SourceErrorKind::Invalid);
+}
+
+#[tokio::test]
 async fn what_there_is() {
     let (demo, _) = demo();
     let names: Vec<_> = groups_of(&demo).await.into_iter().map(|g| g.name).collect();

@@ -212,3 +212,133 @@ async fn a_lookup_does_not_wait_for_a_long_walk() {
     assert_eq!(hashed.unwrap_err().kind(), ErrorKind::TimedOut, "not a no before the walk's end");
     assert_eq!(room.streams(id).await.unwrap().len(), 2000, "and the walk goes on");
 }
+
+impl Room {
+    async fn finds_group(&self, name: &str) -> Option<String> {
+        self.listings.find_group(name, Names::Slug).await.unwrap().map(|row| row.group.name)
+    }
+
+    /// Calls for groups that asking for a name costs.
+    async fn group_calls(&self, name: &str) -> usize {
+        let before = self.calls().0;
+        assert_eq!(self.finds_group(name).await, None, "{name}");
+        self.calls().0 - before
+    }
+}
+
+fn put_groups(room: &Room, count: usize) {
+    for i in 0..count {
+        room.source.put_group(&format!("/svc/g{i:04}"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_made_after_the_root_was_listed_is_found_by_its_slug() {
+    let room = Room::new();
+    put_groups(&room, 199);
+    room.groups().await.unwrap();
+    assert_eq!(room.group_calls("new-group").await, 1, "the listing is young: an exact lookup");
+    room.source.put_group("/New/Group", 1);
+    assert_eq!(room.group_calls("new-group").await, 0, "the no is remembered");
+    room.past_ttl().await;
+    assert_eq!(room.finds_group("new-group").await.as_deref(), Some("/New/Group"));
+    room.settle().await;
+    assert_eq!(room.calls().0, 4 + 1 + (1 + 4), "the exact lookup, and four pages");
+    let hashed = crate::store::names::slug_with_hash("/Other/Group");
+    for name in ["typo", "a-typo", hashed.as_str()] {
+        assert!(room.group_calls(name).await <= 1, "once in a time to live: {name}");
+    }
+    room.past_ttl().await;
+    for name in [".git", "@all", "100%", ""] {
+        assert_eq!(room.group_calls(name).await, 0, "{name}");
+    }
+    assert_eq!(room.group_calls("HEAD").await, 1, "no slug, but it may be an exact name");
+    room.source.put_group("/Other/Group", 1);
+    assert_eq!(room.finds_group(&hashed).await.as_deref(), Some("/Other/Group"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn among_many_groups_a_new_one_is_found_by_a_piece_of_its_slug() {
+    let room = Room::new();
+    put_groups(&room, 201);
+    room.groups().await.unwrap();
+    room.past_ttl().await;
+    room.source.put_group("/svc/Checkout-worker_1", 1);
+    let before = room.calls().0;
+    assert_eq!(room.finds_group("svc-checkout-worker-1").await, None, "the longest piece has a capital");
+    assert_eq!(room.calls().0, before + 2);
+    room.source.put_group("/svc/New/payments_1", 1);
+    assert_eq!(room.finds_group("svc-new-payments-1").await.as_deref(), Some("/svc/New/payments_1"));
+    assert_eq!(room.calls().0, before + 4, "an exact lookup, and one by pattern");
+    let hashed = crate::store::names::slug_with_hash("/svc/New/refunds");
+    room.source.put_group("/svc/New/refunds", 1);
+    assert_eq!(room.finds_group(&hashed).await.as_deref(), Some("/svc/New/refunds"));
+
+    assert_eq!(room.group_calls("svc-typo").await, 2);
+    tokio::time::sleep(NO_MORE).await;
+    assert_eq!(room.group_calls("svc-typo").await, 1, "once in a time to live for a slug");
+    for name in [".git", "@all", "100%"] {
+        assert_eq!(room.group_calls(name).await, 0, "{name}");
+    }
+    assert_eq!(room.group_calls("HEAD").await, 1);
+
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(room.finds_group("svc-checkout-worker-1").await.as_deref(), Some("/svc/Checkout-worker_1"));
+    room.settle().await;
+    let before = room.calls().0;
+    for i in 0..10 {
+        room.past_ttl().await;
+        assert_eq!(room.group_calls(&format!("svc-typo{i}")).await, 2);
+    }
+    assert_eq!(room.calls().0, before + 20, "a whole listing at most each five minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn among_many_groups_known_from_before_a_lookup_waits_for_no_whole_listing() {
+    let room = Room::new();
+    put_groups(&room, 600);
+    room.groups().await.unwrap();
+    room.source.put_group("/svc/brand/new", 1);
+    let room = room.restart().await;
+    room.source.latency(Duration::from_secs(1));
+    let start = Instant::now();
+    assert_eq!(room.finds_group("svc-brand-new").await.as_deref(), Some("/svc/brand/new"));
+    assert_eq!(room.finds_group("svc-g0599").await.as_deref(), Some("/svc/g0599"));
+    assert_eq!(room.finds_group("svc-zzz").await, None);
+    assert!(start.elapsed() < Duration::from_secs(2 + 5), "{:?}", start.elapsed());
+    room.source.put_group("/svc/zzZ", 1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(room.finds_group("svc-zzz").await.as_deref(), Some("/svc/zzZ"), "the listing went on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_with_a_new_group_is_no_no() {
+    for groups in [100, 600] {
+        let room = Room::new();
+        put_groups(&room, groups);
+        room.groups().await.unwrap();
+        room.past_ttl().await;
+        // The exact lookup is answered, the next call isn't.
+        room.source.fail_after(1, SourceErrorKind::Denied);
+        let error = room.listings.find_group("svc-typo", Names::Slug).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{groups}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_does_not_wait_for_the_checks_of_groups_that_are_gone() {
+    let room = Room::new();
+    put_groups(&room, 150);
+    let mut settings = FetchSettings::clone(&room.listings.settings());
+    settings.listing_ttl = Duration::ZERO;
+    room.listings.shared.settings.send_replace(Arc::new(settings));
+    room.groups().await.unwrap();
+    room.settle().await;
+    for i in 0..140 {
+        room.source.delete_group(&format!("/svc/g{i:04}"));
+    }
+    room.source.latency(Duration::from_millis(200));
+    let start = Instant::now();
+    assert_eq!(room.finds_group("svc-typo").await, None);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
