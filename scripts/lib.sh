@@ -51,8 +51,36 @@ need_fuse() {
     [ -r /dev/fuse ] && [ -w /dev/fuse ] || die "/dev/fuse can't be opened by $(id -un): run this as root, or make the device 0666, as distributions do"
 }
 
+# Whether cc can make a program. Debian's gcc alone can't: it only recommends libc6-dev.
+links() {
+    local program status=0
+    program=$(mktemp) || return 1
+    printf 'int main(void) { return 0; }\n' | cc -x c -o "$program" - 2>/dev/null || status=$?
+    rm -f "$program"
+    return "$status"
+}
+
+# Whether there are certificates to trust, wherever OpenSSL looks for them.
+has_certificates() {
+    [ -n "${SSL_CERT_FILE:-}" ] && [ -r "$SSL_CERT_FILE" ] && return
+    for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem; do
+        [ -r "$file" ] && return
+    done
+    return 1
+}
+
 need_rust() {
     have cargo || [ ! -r "$HOME/.cargo/env" ] || . "$HOME/.cargo/env"
     have cargo || die "cargo is needed: https://rustup.rs installs it"
     need cc gcc
+    if ! links; then
+        say "cc can't link a program: installing the package libc6-dev"
+        packages libc6-dev || true
+        links || die "cc can't link a program; install the C library's development files (Debian and Ubuntu: package libc6-dev) and run this again"
+    fi
+    if ! has_certificates; then
+        say "no certificates to trust: installing the package ca-certificates"
+        packages ca-certificates || true
+        has_certificates || die "certificates are needed to download crates; install them (Debian and Ubuntu: package ca-certificates) and run this again"
+    fi
 }
