@@ -21,6 +21,8 @@ pub(crate) struct Failed {
 pub(crate) struct Answer {
     /// HTTP status.
     pub(crate) status: u16,
+    /// Headers, their names in small letters.
+    pub(crate) headers: Vec<(String, String)>,
     /// All of the body.
     pub(crate) body: Vec<u8>,
 }
@@ -30,18 +32,31 @@ pub(crate) struct Client {
     address: String,
     connection: Mutex<Option<BufReader<TcpStream>>>,
     timeout: Duration,
+    headers: String,
+}
+
+impl Answer {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
 }
 
 impl Client {
     /// A client of `http://HOST:PORT`; connects at the first call.
     pub(crate) fn new(url: &str) -> Client {
         let address = url.trim_start_matches("http://").trim_end_matches('/').into();
-        Client { address, connection: Mutex::new(None), timeout: Duration::from_secs(30) }
+        Client { address, connection: Mutex::new(None), timeout: Duration::from_secs(30), headers: String::new() }
     }
 
     /// With another timeout than 30 s for each read of the socket.
     pub(crate) fn with_timeout(self, timeout: Duration) -> Client {
         Client { timeout, ..self }
+    }
+
+    /// With one header more in each request.
+    pub(crate) fn with_header(self, name: &str, value: &str) -> Client {
+        Client { headers: format!("{}{name}: {value}\r\n", self.headers), ..self }
     }
 
     /// One call.
@@ -83,9 +98,10 @@ impl Client {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\
              authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/logs/aws4_request, SignedHeaders=host, \
-             Signature=0\r\n{target}\r\n",
+             Signature=0\r\n{target}{}\r\n",
             self.address,
-            body.len()
+            body.len(),
+            self.headers
         );
         let mut request = head.into_bytes();
         request.extend_from_slice(body);
@@ -129,15 +145,18 @@ fn read_answer(from: &mut BufReader<TcpStream>) -> Result<(Answer, bool), Error>
     let status = status.ok_or_else(|| Error::new(ErrorKind::InvalidData, first.clone()))?;
     let mut keep = first.starts_with("HTTP/1.1");
     let (mut length, mut chunked) = (None, false);
+    let mut headers = Vec::new();
     loop {
-        let header = line(from)?.to_ascii_lowercase();
+        let header = line(from)?;
         let Some((name, value)) = header.split_once(':') else { break };
-        match (name, value.trim()) {
+        let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
+        match (name.as_str(), value.to_ascii_lowercase().as_str()) {
             ("content-length", value) => length = value.parse().ok(),
             ("transfer-encoding", "chunked") => chunked = true,
             ("connection", "close") => keep = false,
             _ => {}
         }
+        headers.push((name, value));
     }
     let mut body = Vec::new();
     if chunked {
@@ -158,5 +177,5 @@ fn read_answer(from: &mut BufReader<TcpStream>) -> Result<(Answer, bool), Error>
         from.read_to_end(&mut body)?;
         keep = false;
     }
-    Ok((Answer { status, body }, keep))
+    Ok((Answer { status, headers, body }, keep))
 }

@@ -4,6 +4,8 @@
 //! keep the SDK's own. AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL and their names in the profile are read by the SDK when
 //! its configuration becomes the service's; an explicit URL goes before them.
 
+use super::clock::ServiceTime;
+use crate::clock::ServiceClock;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
@@ -14,6 +16,7 @@ use aws_sdk_cloudwatchlogs::config::{
     Builder, Credentials, IdentityCache, SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long fetching credentials may take: `credential_process` helpers and SSO refreshes are slow at times.
@@ -105,13 +108,17 @@ pub(crate) fn machine_loader() -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest())
 }
 
-/// Reads configuration and credentials sources afresh and makes a client of them. No call of the service.
-pub(crate) async fn load(options: &ConnectOptions, base: BaseLoader) -> Result<Loaded, ConnectError> {
+/// Reads configuration and credentials sources afresh and makes a client of them, which goes by `clock`. No call of the service.
+pub(crate) async fn load(
+    options: &ConnectOptions,
+    base: BaseLoader,
+    clock: &Arc<ServiceClock>,
+) -> Result<Loaded, ConnectError> {
     if let Some(url) = options.endpoint_url.as_deref().filter(|url| !is_http_url(url)) {
         return Err(ConnectError::BadEndpoint(url.to_string()));
     }
     let by_hand = options.profile.as_deref().filter(|profile| env("AWS_PROFILE").as_deref() != Some(*profile));
-    let mut loader = base();
+    let mut loader = base().time_source(ServiceTime(clock.clone()));
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }
@@ -131,7 +138,7 @@ pub(crate) async fn load(options: &ConnectOptions, base: BaseLoader) -> Result<L
         return Err(ConnectError::BadRegion(region.as_ref().to_string()));
     }
     let credentials = match by_hand {
-        Some(profile) => Some(SharedCredentialsProvider::new(of_profile(profile, &region))),
+        Some(profile) => Some(SharedCredentialsProvider::new(of_profile(profile, &region, clock))),
         None => sdk.credentials_provider(),
     };
     let client = client(options, &sdk, credentials.clone());
@@ -141,6 +148,8 @@ pub(crate) async fn load(options: &ConnectOptions, base: BaseLoader) -> Result<L
 fn client(options: &ConnectOptions, sdk: &SdkConfig, credentials: Option<SharedCredentialsProvider>) -> Client {
     let mut builder = Builder::from(sdk)
         .retry_config(RetryConfig::disabled())
+        // Requests are signed by the service's clock already: see `clock`.
+        .disable_clock_skew_correction(true)
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(options.connect_timeout)
@@ -159,9 +168,10 @@ fn client(options: &ConnectOptions, sdk: &SdkConfig, credentials: Option<SharedC
 }
 
 /// The profile's credentials alone: falling back to others would read another account than the one that was named.
-fn of_profile(profile: &str, region: &Region) -> ProfileFileCredentialsProvider {
+fn of_profile(profile: &str, region: &Region, clock: &Arc<ServiceClock>) -> ProfileFileCredentialsProvider {
+    let time = ServiceTime(clock.clone());
     ProfileFileCredentialsProvider::builder()
-        .configure(&ProviderConfig::without_region().with_region(Some(region.clone())))
+        .configure(&ProviderConfig::without_region().with_region(Some(region.clone())).with_time_source(time))
         .profile_name(profile)
         .build()
 }
@@ -212,9 +222,10 @@ mod tests {
     #[tokio::test]
     async fn a_bad_region_or_endpoint_is_told() {
         let base: BaseLoader = || machine_loader().empty_test_environment().no_credentials();
+        let clock = ServiceClock::new(Arc::new(crate::clock::SystemClock));
         let options = ConnectOptions { region: Some("eu west".into()), ..ConnectOptions::default() };
-        assert_eq!(load(&options, base).await.err(), Some(ConnectError::BadRegion("eu west".into())));
+        assert_eq!(load(&options, base, &clock).await.err(), Some(ConnectError::BadRegion("eu west".into())));
         let options = ConnectOptions { endpoint_url: Some("localhost".into()), ..ConnectOptions::default() };
-        assert_eq!(load(&options, base).await.err(), Some(ConnectError::BadEndpoint("localhost".into())));
+        assert_eq!(load(&options, base, &clock).await.err(), Some(ConnectError::BadEndpoint("localhost".into())));
     }
 }

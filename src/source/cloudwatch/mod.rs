@@ -9,6 +9,7 @@
 //! cache belongs to it.
 
 mod body;
+mod clock;
 mod config;
 mod convert;
 mod error;
@@ -32,6 +33,7 @@ use aws_sdk_cloudwatchlogs::config::{ProvideCredentials, SharedCredentialsProvid
 use aws_sdk_cloudwatchlogs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatchlogs::types::OrderBy;
 use body::Arrival;
+use clock::Exchange;
 use config::{BaseLoader, Loaded};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +88,7 @@ impl CloudWatch {
         base: BaseLoader,
         reload_interval: Duration,
     ) -> Result<CloudWatch, ConnectError> {
-        let loaded = config::load(&options, base).await?;
+        let loaded = config::load(&options, base, &clock).await?;
         let region = loaded.region.clone();
         let options = ConnectOptions { region: Some(region.clone()), ..options };
         let live = RwLock::new(Arc::new(Live::new(loaded)));
@@ -116,6 +118,10 @@ impl CloudWatch {
         Ok(Identity { key_tail, provider: provider_name(&format!("{credentials:?}")) })
     }
 
+    fn exchange(&self) -> Exchange {
+        Exchange::new(self.clock.clone())
+    }
+
     fn current(&self) -> Arc<Live> {
         // Only whole values are stored, so a panic elsewhere can't have left a broken one.
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -132,7 +138,7 @@ impl CloudWatch {
         if !live.is_due(self.reload_interval) {
             return live;
         }
-        match config::load(&self.options, self.base).await {
+        match config::load(&self.options, self.base, &self.clock).await {
             Ok(loaded) => {
                 tracing::info!("credentials were refused: read afresh");
                 let fresh = Arc::new(Live::new(loaded));
@@ -147,10 +153,20 @@ impl CloudWatch {
     }
 
     /// What the failure means; remembers that the credentials were refused.
-    fn failed<E>(live: &Live, call: Call, with_token: bool, error: &SdkError<E, HttpResponse>) -> SourceError
+    fn failed<E>(
+        live: &Live,
+        call: Call,
+        with_token: bool,
+        exchange: &Exchange,
+        error: &SdkError<E, HttpResponse>,
+    ) -> SourceError
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
+        if let Some(message) = exchange.refused_for_its_time(error) {
+            // The credentials are as good as before.
+            return SourceError { kind: SourceErrorKind::Unavailable, call, message };
+        }
         let error = error::classify(call, with_token, error);
         if error.kind == SourceErrorKind::Credentials {
             live.refused.store(true, Ordering::Relaxed);
@@ -179,6 +195,7 @@ fn provider_name(debug: &str) -> String {
 #[async_trait]
 impl LogSource for CloudWatch {
     async fn describe_log_groups(&self, request: DescribeGroups) -> Result<Page<LogGroup>, SourceError> {
+        let exchange = self.exchange();
         let live = self.live().await;
         let with_token = request.token.is_some();
         let output = live
@@ -188,14 +205,17 @@ impl LogSource for CloudWatch {
             .set_log_group_name_pattern(request.pattern)
             .set_next_token(request.token)
             .set_limit(convert::limit(request.limit))
+            .customize()
+            .interceptor(exchange.clone())
             .send()
             .await
-            .map_err(|e| CloudWatch::failed(&live, Call::DescribeLogGroups, with_token, &e))?;
+            .map_err(|e| CloudWatch::failed(&live, Call::DescribeLogGroups, with_token, &exchange, &e))?;
         let groups = output.log_groups.unwrap_or_default();
         Ok(Page { items: groups.into_iter().filter_map(convert::group).collect(), next: output.next_token })
     }
 
     async fn describe_log_streams(&self, request: DescribeStreams) -> Result<Page<LogStream>, SourceError> {
+        let exchange = self.exchange();
         let live = self.live().await;
         let with_token = request.token.is_some();
         // The service refuses a prefix beside an order by time.
@@ -209,9 +229,11 @@ impl LogSource for CloudWatch {
             .set_log_stream_name_prefix(request.prefix)
             .set_next_token(request.token)
             .set_limit(convert::limit(request.limit))
+            .customize()
+            .interceptor(exchange.clone())
             .send()
             .await
-            .map_err(|e| CloudWatch::failed(&live, Call::DescribeLogStreams, with_token, &e))?;
+            .map_err(|e| CloudWatch::failed(&live, Call::DescribeLogStreams, with_token, &exchange, &e))?;
         let streams = output.log_streams.unwrap_or_default();
         Ok(Page { items: streams.into_iter().filter_map(convert::stream).collect(), next: output.next_token })
     }
@@ -221,7 +243,7 @@ impl LogSource for CloudWatch {
         // The service wants startFromHead beside any forward token, even one that a read from the end gave.
         let forward = request.token.as_deref().is_some_and(|token| token.starts_with("f/"));
         let with_token = request.token.is_some();
-        let arrival = Arrival::new();
+        let (exchange, arrival) = (self.exchange(), Arrival::new());
         let output = live
             .client
             .get_log_events()
@@ -234,10 +256,11 @@ impl LogSource for CloudWatch {
             .set_limit(convert::limit(request.limit))
             .set_unmask(self.options.unmask.then_some(true))
             .customize()
+            .interceptor(exchange.clone())
             .interceptor(arrival.clone())
             .send()
             .await
-            .map_err(|e| CloudWatch::failed(&live, Call::GetLogEvents, with_token, &e))?;
+            .map_err(|e| CloudWatch::failed(&live, Call::GetLogEvents, with_token, &exchange, &e))?;
         match arrival.take() {
             Some(page) => Ok(page),
             None => convert::event_page(output).map_err(|lack| error::unusable(Call::GetLogEvents, lack)),
@@ -247,7 +270,7 @@ impl LogSource for CloudWatch {
     async fn filter_log_events(&self, request: FilterEvents) -> Result<FilterPage, SourceError> {
         let live = self.live().await;
         let with_token = request.token.is_some();
-        let arrival = Arrival::new();
+        let (exchange, arrival) = (self.exchange(), Arrival::new());
         let output = live
             .client
             .filter_log_events()
@@ -259,10 +282,11 @@ impl LogSource for CloudWatch {
             .set_limit(convert::limit(request.limit))
             .set_unmask(self.options.unmask.then_some(true))
             .customize()
+            .interceptor(exchange.clone())
             .interceptor(arrival.clone())
             .send()
             .await
-            .map_err(|e| CloudWatch::failed(&live, Call::FilterLogEvents, with_token, &e))?;
+            .map_err(|e| CloudWatch::failed(&live, Call::FilterLogEvents, with_token, &exchange, &e))?;
         match arrival.take() {
             Some(page) => Ok(page),
             None => convert::filter_page(output).map_err(|lack| error::unusable(Call::FilterLogEvents, lack)),
@@ -271,6 +295,7 @@ impl LogSource for CloudWatch {
 
     async fn start_count(&self, request: CountEvents) -> Result<String, SourceError> {
         let query = query::text(&request.stream).ok_or_else(query::unspeakable)?;
+        let exchange = self.exchange();
         let live = self.live().await;
         let output = live
             .client
@@ -279,21 +304,26 @@ impl LogSource for CloudWatch {
             .query_string(query)
             .start_time(request.start.0.div_euclid(1000))
             .end_time(request.end.0.div_euclid(1000))
+            .customize()
+            .interceptor(exchange.clone())
             .send()
             .await
-            .map_err(|e| CloudWatch::failed(&live, Call::StartQuery, false, &e))?;
+            .map_err(|e| CloudWatch::failed(&live, Call::StartQuery, false, &exchange, &e))?;
         output.query_id.ok_or_else(|| error::unusable(Call::StartQuery, "no query id"))
     }
 
     async fn count_results(&self, query: String) -> Result<Counted, SourceError> {
+        let exchange = self.exchange();
         let live = self.live().await;
         let output = live
             .client
             .get_query_results()
             .query_id(query)
+            .customize()
+            .interceptor(exchange.clone())
             .send()
             .await
-            .map_err(|e| CloudWatch::failed(&live, Call::GetQueryResults, false, &e))?;
+            .map_err(|e| CloudWatch::failed(&live, Call::GetQueryResults, false, &exchange, &e))?;
         query::counted(output).map_err(|lack| error::unusable(Call::GetQueryResults, lack))
     }
 

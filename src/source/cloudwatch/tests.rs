@@ -16,15 +16,19 @@ use std::sync::atomic::AtomicU32;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
+mod clocks;
+
 /// One answer of the server.
 #[derive(Clone)]
 enum Answer {
     Json(u16, &'static str),
+    /// With more headers.
+    With(u16, Vec<(&'static str, String)>, &'static str),
     Slow,
 }
 
-/// What the server was asked: operation, body, Authorization header.
-type Asked = Arc<Mutex<Vec<(String, serde_json::Value, String)>>>;
+/// What the server was asked: operation, body, Authorization header, X-Amz-Date header.
+type Asked = Arc<Mutex<Vec<(String, serde_json::Value, String, String)>>>;
 
 async fn server(answers: Vec<Answer>) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,22 +45,28 @@ async fn server(answers: Vec<Answer>) -> (String, Asked) {
                     let header = |name: &str| {
                         request.headers().get(name).map(|v| v.to_str().unwrap().to_string()).unwrap_or_default()
                     };
-                    let (target, signed) = (header("x-amz-target"), header("authorization"));
+                    let (target, signed, date) =
+                        (header("x-amz-target"), header("authorization"), header("x-amz-date"));
                     let body = request.into_body().collect().await.unwrap().to_bytes();
-                    log.lock().unwrap().push((target, serde_json::from_slice(&body).unwrap(), signed));
+                    log.lock().unwrap().push((target, serde_json::from_slice(&body).unwrap(), signed, date));
                     let answer = answers.lock().unwrap().pop_front().expect("an answer is left");
-                    let (status, text) = match answer {
-                        Answer::Json(status, text) => (status, text),
+                    let (status, headers, text) = match answer {
+                        Answer::Json(status, text) => (status, Vec::new(), text),
+                        Answer::With(status, headers, text) => (status, headers, text),
                         Answer::Slow => {
                             tokio::time::sleep(Duration::from_secs(60)).await;
-                            (200, "{}")
+                            (200, Vec::new(), "{}")
                         }
                     };
-                    let body = Full::new(Bytes::from_static(text.as_bytes()));
-                    Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
+                    let answer = Response::builder().status(status);
+                    let answer = headers.iter().fold(answer, |answer, (name, value)| answer.header(*name, value));
+                    Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
                 }
             });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+            let mut http = hyper::server::conn::http1::Builder::new();
+            // Names of headers as the service writes them, and a `Date` only where one is scripted.
+            http.title_case_headers(true).auto_date_header(false);
+            tokio::spawn(http.serve_connection(TokioIo::new(socket), service));
         }
     });
     (url, asked)
@@ -68,6 +78,10 @@ fn test_loader() -> ConfigLoader {
 }
 
 async fn connect(url: &str, base: BaseLoader) -> CloudWatch {
+    connect_by(ServiceClock::new(Arc::new(SystemClock)), url, base).await
+}
+
+async fn connect_by(clock: Arc<ServiceClock>, url: &str, base: BaseLoader) -> CloudWatch {
     let options = ConnectOptions {
         region: Some("eu-west-1".into()),
         endpoint_url: Some(url.into()),
@@ -76,7 +90,7 @@ async fn connect(url: &str, base: BaseLoader) -> CloudWatch {
         operation_timeout: Duration::from_secs(2),
         ..ConnectOptions::default()
     };
-    CloudWatch::connect_from(options, ServiceClock::new(Arc::new(SystemClock)), base, Duration::ZERO).await.unwrap()
+    CloudWatch::connect_from(options, clock, base, Duration::ZERO).await.unwrap()
 }
 
 async fn kind_of(answer: Answer, token: Option<&str>) -> SourceError {
@@ -230,7 +244,7 @@ async fn refused_credentials_are_read_afresh() {
     ask().await.unwrap();
     ask().await.unwrap();
     let asked = asked.lock().unwrap();
-    let keys: Vec<bool> = asked.iter().map(|(_, _, signed)| signed.contains("AKIDTEST00000000/")).collect();
+    let keys: Vec<bool> = asked.iter().map(|(_, _, signed, _)| signed.contains("AKIDTEST00000000/")).collect();
     assert_eq!(keys, [true, true, false, false]);
     assert_eq!(LOADS.load(Ordering::SeqCst), 2, "read afresh once");
 }

@@ -5,7 +5,7 @@ use super::locks::Locked;
 use super::oracle::Oracle;
 use super::plan::Plan;
 use super::populate::{self, Populate, SynthSpec};
-use super::state::{State, now};
+use super::state::State;
 use super::writer::{self, Write};
 use hyper::{Method, Response, StatusCode, Uri};
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) fn answer(state: &Arc<State>, method: &Method, uri: &Uri, body: &[u8]
         (&Method::POST, "write") => parse(body).and_then(|spec: Write| writer::start(state, spec)).map(|()| json!({})),
         (&Method::POST, "release") => {
             let (group, stream) = (query.get("group"), query.get("stream"));
-            let released = state.account.release(group.map(String::as_str), stream.map(String::as_str), now());
+            let released = state.account.release(group.map(String::as_str), stream.map(String::as_str), state.now());
             Ok(json!({ "released": released }))
         }
         (&Method::POST, "expire_tokens") => {
@@ -99,7 +99,7 @@ fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-fn oracle(state: &State, query: &HashMap<String, String>) -> Response<AnswerBody> {
+fn oracle(state: &Arc<State>, query: &HashMap<String, String>) -> Response<AnswerBody> {
     let (Some(group), Some(stream)) = (query.get("group"), query.get("stream")) else {
         return respond(StatusCode::BAD_REQUEST, json!({ "error": "group and stream are needed" }));
     };

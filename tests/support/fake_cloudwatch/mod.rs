@@ -10,6 +10,7 @@ mod admin;
 mod api;
 mod body;
 mod chance;
+mod clock;
 mod control;
 mod filter;
 mod key;
@@ -76,6 +77,11 @@ impl Fake {
         (*self.state.plan()).clone()
     }
 
+    /// The service's present moment, in ms since the epoch: the machine's unless the plan says otherwise.
+    pub(crate) fn now(&self) -> i64 {
+        self.state.now()
+    }
+
     /// Changes the plan in force.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Plan)) {
         let mut plan = self.plan();
@@ -111,7 +117,7 @@ impl Fake {
 
     /// Puts events as one batch made now, without a call and past the checks; group and stream are made if need be. The plan's hazards apply.
     pub(crate) fn put(&self, group: &str, stream: &str, events: &[(i64, &str)]) {
-        let now = state::now();
+        let now = self.now();
         let account = &self.state.account;
         let group =
             account.create_group(group, "STANDARD", now).or_else(|| account.group(group)).expect("the group is there");
@@ -162,7 +168,7 @@ impl Fake {
 
     /// Shows everything that is hidden; tells how many events that were.
     pub(crate) fn release(&self) -> u64 {
-        self.state.account.release(None, None, state::now())
+        self.state.account.release(None, None, self.now())
     }
 
     /// Refuses every page token given so far.

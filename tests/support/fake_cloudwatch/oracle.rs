@@ -3,7 +3,7 @@
 use super::account::Stream;
 use super::key::Key;
 use super::locks::RwLocked;
-use super::state::{State, now};
+use super::state::State;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ pub(crate) struct OracleEvent {
 
 /// Reads a stream's bytes piece by piece.
 pub(crate) struct Oracle {
+    state: Arc<State>,
     stream: Arc<Stream>,
     behind: Key,
     visible_only: bool,
@@ -29,15 +30,15 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     /// All accepted events of a stream, or only those that reads show now.
-    pub(crate) fn new(state: &State, group: &str, stream: &str, visible_only: bool) -> Option<Oracle> {
+    pub(crate) fn new(state: &Arc<State>, group: &str, stream: &str, visible_only: bool) -> Option<Oracle> {
         let stream = state.account.group(group)?.stream(stream)?;
-        Some(Oracle { stream, behind: Key::MIN, visible_only })
+        Some(Oracle { state: state.clone(), stream, behind: Key::MIN, visible_only })
     }
 
     /// The next piece, about 1 MiB; `None` at the end.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         let events = self.stream.events.reading();
-        let now = now();
+        let now = self.state.now();
         let mut out = Vec::with_capacity((1 << 20) + 4096);
         let mut spot = events.seek(self.behind, true);
         while let Some((event, next)) = events.next(spot).filter(|_| out.len() < 1 << 20) {
@@ -62,7 +63,7 @@ impl Oracle {
     /// The last `lines` lines (a message may hold several), without computing what is before.
     pub(crate) fn tail(&self, lines: usize) -> Vec<u8> {
         let events = self.stream.events.reading();
-        let now = now();
+        let now = self.state.now();
         let mut newest_first: Vec<Vec<u8>> = Vec::new();
         let mut found = 0;
         let mut spot = events.end();
@@ -85,7 +86,7 @@ impl Oracle {
     /// The events themselves.
     pub(crate) fn events(&self) -> Vec<OracleEvent> {
         let events = self.stream.events.reading();
-        let now = now();
+        let now = self.state.now();
         let mut all = Vec::new();
         let mut spot = events.seek(Key::MIN, false);
         while let Some((event, next)) = events.next(spot) {

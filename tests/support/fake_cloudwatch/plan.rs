@@ -12,6 +12,16 @@ pub(crate) struct Plan {
     pub(crate) region: String,
     /// Seed of every random decision; setting a plan starts its sequence anew.
     pub(crate) seed: u64,
+    /// By how much the service's clock is ahead of the machine's, in ms. It dates answers, ingests, and judges what is young,
+    /// expired or stamped too far ahead. What an event was given stays as it is when this changes.
+    pub(crate) clock_offset_ms: i64,
+    /// Whether requests signed more than 5 minutes off the service's clock are refused, as the service does. Requests without
+    /// X-Amz-Date never are.
+    pub(crate) check_signing_time: bool,
+    /// Whether answers have a `Date`.
+    pub(crate) date_header: bool,
+    /// The `Age` of every answer, as a cache in between would add it, in seconds.
+    pub(crate) age_header: Option<u64>,
     /// Each call's latency in ms, where no rule of `slow` matches.
     pub(crate) latency_ms: u64,
     /// Latencies of some calls, groups or streams; the first that matches holds.
@@ -59,6 +69,10 @@ impl Default for Plan {
         Plan {
             region: "us-east-1".into(),
             seed: 1,
+            clock_offset_ms: 0,
+            check_signing_time: true,
+            date_header: true,
+            age_header: None,
             latency_ms: 0,
             slow: Vec::new(),
             quotas: Quotas::default(),

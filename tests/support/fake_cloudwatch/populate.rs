@@ -3,7 +3,7 @@
 use super::account::{Account, Group};
 use super::api::{check_group_name, check_stream_name};
 use super::key::Key;
-use super::state::{State, now};
+use super::state::State;
 use super::stream::Stored;
 use super::synth::{Synth, mix};
 use serde::Deserialize;
@@ -105,8 +105,8 @@ pub(crate) fn synth(state: &State, spec: SynthSpec) -> Result<(), String> {
     {
         return Err("a burst's parts must be within 0 and 1".into());
     }
-    let group = group_of(&state.account, &spec.group, "STANDARD", now())?;
-    let made = group.create_stream(&spec.stream, now());
+    let group = group_of(&state.account, &spec.group, "STANDARD", state.now())?;
+    let made = group.create_stream(&spec.stream, state.now());
     let stream = made.or_else(|| group.stream(&spec.stream)).ok_or("the stream went away")?;
     let synth = Synth { batch: state.account.next_batch(), ..spec.synth };
     if group.set_synth(&stream, synth) { Ok(()) } else { Err("the stream has computed events already".into()) }
@@ -119,7 +119,7 @@ pub(crate) fn populate(state: &State, spec: &Populate) -> Result<u64, String> {
         for number in 0..group_spec.count.unwrap_or(1) {
             let name = numbered(&group_spec.name, group_spec.count, number);
             let class = group_spec.class.as_deref().unwrap_or("STANDARD");
-            let group = group_of(&state.account, &name, class, group_spec.created.unwrap_or_else(now))?;
+            let group = group_of(&state.account, &name, class, group_spec.created.unwrap_or_else(|| state.now()))?;
             if let Some(days) = group_spec.retention {
                 group.retention.store(days, std::sync::atomic::Ordering::Relaxed);
             }
@@ -137,8 +137,8 @@ pub(crate) fn populate(state: &State, spec: &Populate) -> Result<u64, String> {
 fn stream_of(state: &State, group: &Group, spec: &StreamSpec, number: u64) -> Result<(), String> {
     let name = numbered(&spec.name, spec.count, number);
     check_stream_name(&name, "logStreamName").map_err(|refusal| refusal.message)?;
-    let first = spec.first.unwrap_or_else(|| now() - 3_600_000) + spec.stagger_ms * number as i64;
-    let made = group.create_stream(&name, first.min(now()));
+    let first = spec.first.unwrap_or_else(|| state.now() - 3_600_000) + spec.stagger_ms * number as i64;
+    let made = group.create_stream(&name, first.min(state.now()));
     let stream = made.or_else(|| group.stream(&name)).ok_or("the stream went away")?;
     if spec.events > 0 {
         let seed = name.bytes().fold(spec.seed, |seed, byte| mix(seed ^ byte as u64));

@@ -5,10 +5,11 @@
 
 use super::api::{self, Args, Call, Refusal, Reply};
 use super::body::{AnswerBody, Cut, Wire};
+use super::clock::{check_signed, http_date};
 use super::control;
 use super::locks::Locked;
 use super::plan::{Fault, FaultKind, Plan};
-use super::state::{ACCOUNT, State, now};
+use super::state::{ACCOUNT, State, machine_now};
 use super::stats::CallLine;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -68,7 +69,9 @@ async fn connection(state: Arc<State>, stream: TcpStream) {
     let cut = Cut::none();
     let wire = Wire::new(stream, cut.clone());
     let service = service_fn(|request| handle(state.clone(), cut.clone(), request));
-    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(wire), service);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // The service has a clock of its own.
+    let serving = http.auto_date_header(false).serve_connection(TokioIo::new(wire), service);
     tokio::pin!(serving);
     tokio::select! {
         // A connection that breaks is the client's business, or a fault that was asked for.
@@ -89,8 +92,11 @@ async fn handle(state: Arc<State>, cut: Cut, request: Request<Incoming>) -> Resu
     let signed = head.headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or("");
     let is_key = |key: &String| signed.contains(&format!("Credential={key}/"));
     let expired = plan.accepted_key.as_ref().is_some_and(|key| !is_key(key));
-    let mut line = CallLine { at: now(), call: name.into(), ..CallLine::default() };
-    let (answer, fault) = call(&state, &plan, name, &body, expired, &mut line).await;
+    let signed_at = head.headers.get("x-amz-date").and_then(|v| v.to_str().ok());
+    let refused = check_signed(&plan, signed_at, state.now());
+    let refused = refused.and_then(|()| if expired { Err(expired_credentials()) } else { Ok(()) });
+    let mut line = CallLine { at: machine_now(), call: name.into(), ..CallLine::default() };
+    let (answer, fault) = call(&state, &plan, name, &body, refused, &mut line).await;
     if fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Hang) {
         line.error = Some("hang".into());
         state.stats.locked().add(line, 0);
@@ -134,6 +140,12 @@ async fn handle(state: Arc<State>, cut: Cut, request: Request<Incoming>) -> Resu
     if let Some(kind) = kind {
         response = response.header("x-amzn-errortype", kind);
     }
+    if plan.date_header {
+        response = response.header("date", http_date(state.now()));
+    }
+    if let Some(age) = plan.age_header {
+        response = response.header("age", age);
+    }
     Ok(response.body(body).expect("these headers are valid"))
 }
 
@@ -143,7 +155,7 @@ async fn call(
     plan: &Plan,
     name: &str,
     body: &[u8],
-    expired: bool,
+    refused: Result<(), Refusal>,
     line: &mut CallLine,
 ) -> (Result<Reply, Refusal>, Option<Fault>) {
     let args: Args = match serde_json::from_slice(if body.is_empty() { b"{}" } else { body }) {
@@ -158,7 +170,7 @@ async fn call(
     let group = line.group.as_deref();
     let slow = plan.slow.iter().find(|slow| slow.which.matches(name, group, &line.streams));
     let latency = Duration::from_millis(slow.map_or(plan.latency_ms, |slow| slow.ms));
-    let refused = if expired { Err(expired_credentials()) } else { admit(state, plan, name) };
+    let refused = refused.and_then(|()| admit(state, plan, name));
     let fault = match &refused {
         Ok(()) => {
             // Copied out, so that no lock is held below.
@@ -185,7 +197,7 @@ async fn call(
             state,
             plan,
             args: &args,
-            now: now(),
+            now: state.now(),
             force_empty: kind == Some(FaultKind::EmptyPage),
             repeat_token: kind == Some(FaultKind::RepeatToken),
         },

@@ -67,6 +67,11 @@ impl State {
         *self.plan.writing() = Arc::new(plan);
     }
 
+    /// The service's present moment, in ms since the epoch: what it dates answers by, ingests by and judges timestamps by.
+    pub(crate) fn now(&self) -> i64 {
+        machine_now() + self.plan.reading().clock_offset_ms
+    }
+
     /// True `rate` of the times.
     pub(crate) fn hit(&self, rate: f64) -> bool {
         rate > 0.0 && self.chance.locked().hit(rate)
@@ -78,7 +83,7 @@ impl State {
     }
 }
 
-/// Milliseconds since the epoch.
-pub(crate) fn now() -> i64 {
+/// The machine's present moment, in ms since the epoch: only for what the service doesn't tell of.
+pub(crate) fn machine_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }

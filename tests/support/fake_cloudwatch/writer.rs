@@ -4,7 +4,7 @@
 
 use super::account::Group;
 use super::api::{Args, Call, InputEvent};
-use super::state::{State, now};
+use super::state::State;
 use super::{admin, chance::Chance};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -34,10 +34,10 @@ pub(crate) struct Write {
 /// Makes the streams and begins to write, in a task of its own.
 pub(crate) fn start(state: &Arc<State>, spec: Write) -> Result<(), String> {
     let account = &state.account;
-    let made = account.create_group(&spec.group, "STANDARD", now());
+    let made = account.create_group(&spec.group, "STANDARD", state.now());
     let group = made.or_else(|| account.group(&spec.group)).ok_or("the group went away")?;
     for number in 0..spec.streams {
-        group.create_stream(&name(&spec, number), now());
+        group.create_stream(&name(&spec, number), state.now());
     }
     if spec.seconds > 0.0 {
         tokio::spawn(write(state.clone(), group, spec));
@@ -57,7 +57,7 @@ async fn write(state: Arc<State>, group: Arc<Group>, spec: Write) {
             written += 1;
             let stream = name(&spec, chance.between(0, spec.streams.saturating_sub(1)));
             let Some(stream) = group.stream(&stream) else { continue };
-            let (plan, args, now) = (state.plan(), Args::default(), now());
+            let (plan, args, now) = (state.plan(), Args::default(), state.now());
             let call = Call { state: &state, plan: &plan, args: &args, now, force_empty: false, repeat_token: false };
             let mut message = format!("put {now} ");
             message.extend(std::iter::repeat_n('x', spec.line_bytes.saturating_sub(message.len())));
