@@ -129,7 +129,7 @@ impl Group {
 
     /// Adds events to a stream; the listing hears of them at `due` (ms), at once if that is past.
     pub(crate) fn put(&self, stream: &Arc<Stream>, batch: Vec<Stored>, now: i64, due: i64) {
-        self.bytes.fetch_add(batch.iter().map(|e| e.message.len() as u64).sum(), Ordering::Relaxed);
+        self.bytes.fetch_add(batch.iter().map(|e| e.len() as u64).sum(), Ordering::Relaxed);
         let times = {
             let mut events = stream.events.writing();
             events.put(batch);

@@ -104,7 +104,7 @@ fn check_batch(events: &[InputEvent]) -> Result<(), Refusal> {
     if events.len() > 10_000 {
         return Err(Refusal::constraint("[...]", "logEvents", "have length less than or equal to 10000"));
     }
-    if let Some(at) = events.iter().position(|event| event.message.is_empty()) {
+    if let Some(at) = events.iter().position(|event| event.message.shown.is_empty()) {
         let field = format!("logEvents.{}.member.message", at + 1);
         return Err(Refusal::constraint("", &field, "have length greater than or equal to 1"));
     }
@@ -112,7 +112,7 @@ fn check_batch(events: &[InputEvent]) -> Result<(), Refusal> {
         let value = event.timestamp.to_string();
         return Err(Refusal::constraint(&value, "timestamp", "have value greater than or equal to 0"));
     }
-    let bytes: usize = events.iter().map(|event| event.message.len() + 26).sum();
+    let bytes: usize = events.iter().map(|event| event.message.shown.len() + 26).sum();
     if bytes > 1 << 20 {
         return Err(Refusal::invalid(format!("Upload too large: {bytes} bytes exceeds limit of 1048576")));
     }
@@ -144,7 +144,7 @@ pub(crate) fn store(call: &Call, group: &Group, stream: &Arc<Stream>, events: &[
     let stored = events.iter().zip(0..).map(|(event, place)| {
         let key = Key { timestamp: event.timestamp, ingestion: call.now, batch, place };
         let alone = if call.state.hit(hidden.event) { until() } else { i64::MIN };
-        Stored::new(key, &event.message, batch_until.max(alone))
+        Stored::new(key, event.message.clone(), batch_until.max(alone))
     });
     let stored = stored.collect();
     let first = stream.events.reading().count() == 0;

@@ -4,6 +4,7 @@ use super::account::{Group, Stream};
 use super::locks::Locked;
 use super::plan::Plan;
 use super::state::{ACCOUNT, State};
+use super::text::Text;
 use super::{admin, filter, list, query, read};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -39,8 +40,8 @@ pub(crate) struct Args {
 pub(crate) struct InputEvent {
     /// In ms.
     pub(crate) timestamp: i64,
-    /// The text.
-    pub(crate) message: String,
+    /// The text, which may be none.
+    pub(crate) message: Text,
 }
 
 /// A call under way.

@@ -43,8 +43,10 @@ pub(crate) fn filter_events(call: &Call) -> Result<Reply, Refusal> {
 
     let low = call.first_ms(&group);
     let high = args.end_time.map_or(i64::MAX, |end| end.saturating_add(1));
-    let guards: Vec<(&str, RwLockReadGuard<Events>)> =
-        streams.iter().map(|stream| (stream.json_name.as_str(), stream.events.reading())).collect();
+    let written: Vec<Option<Vec<u8>>> = streams.iter().map(|stream| call.plan.written_name(&stream.name)).collect();
+    let names = streams.iter().zip(&written).map(|(s, written)| written.as_deref().unwrap_or(s.json_name.as_bytes()));
+    let guards: Vec<(&[u8], RwLockReadGuard<Events>)> =
+        names.zip(&streams).map(|(name, stream)| (name, stream.events.reading())).collect();
     let mut merge = Merge::new(&guards, from_head, after, low, high);
     let mut page = Page::new(limit);
     let mut scanned = 0;
@@ -165,7 +167,7 @@ fn token_text(key: Key, drained: bool) -> String {
 
 /// Several streams' events in one order.
 struct Merge<'a> {
-    guards: &'a [(&'a str, RwLockReadGuard<'a, Events>)],
+    guards: &'a [(&'a [u8], RwLockReadGuard<'a, Events>)],
     spots: Vec<Spot>,
     /// Sorts as the order asked for: the greatest is next.
     heap: BinaryHeap<(Rank, usize)>,
@@ -182,7 +184,7 @@ enum Rank {
 
 impl<'a> Merge<'a> {
     fn new(
-        guards: &'a [(&'a str, RwLockReadGuard<'a, Events>)],
+        guards: &'a [(&'a [u8], RwLockReadGuard<'a, Events>)],
         from_head: bool,
         after: Option<Key>,
         low: i64,
@@ -218,7 +220,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn next(&mut self) -> Option<(&'a str, Event<'a>, Key)> {
+    fn next(&mut self) -> Option<(&'a [u8], Event<'a>, Key)> {
         let (rank, at) = self.heap.pop()?;
         let (event, spot) = self.peek(at)?;
         self.spots[at] = spot;
@@ -242,7 +244,7 @@ impl Page {
     }
 
     /// Adds an event of a stream, whose name is JSON already, if there is room.
-    fn add(&mut self, stream: &str, event: &Event, key: Key, page_bytes: usize) -> bool {
+    fn add(&mut self, stream: &[u8], event: &Event, key: Key, page_bytes: usize) -> bool {
         let bytes = self.bytes + event.len() + 26;
         if self.events == self.most || self.events > 0 && bytes > page_bytes {
             return false;
@@ -254,7 +256,7 @@ impl Page {
         }
         self.events += 1;
         body.extend_from_slice(b"{\"logStreamName\":");
-        body.extend_from_slice(stream.as_bytes());
+        body.extend_from_slice(stream);
         body.extend_from_slice(b",\"timestamp\":");
         write_number(key.timestamp, body);
         body.extend_from_slice(b",\"message\":\"");

@@ -136,7 +136,18 @@ pub(crate) fn describe_streams(call: &Call) -> Result<Reply, Refusal> {
     if let Some((place, _)) = page.last().filter(|_| more) {
         answer["nextToken"] = call.place(place).into();
     }
-    Ok(Reply::json(answer))
+    let mut reply = Reply::json(answer);
+    for (_, stream) in &page {
+        if let Some(written) = call.plan.written_name(&stream.name) {
+            reply.body = replaced(&reply.body, stream.json_name.as_bytes(), &written);
+        }
+    }
+    Ok(reply)
+}
+
+fn replaced(body: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let Some(at) = body.windows(from.len()).position(|window| window == from) else { return body.to_vec() };
+    [&body[..at], to, &body[at + from.len()..]].concat()
 }
 
 fn stream_json(call: &Call, group: &Group, stream: &Stream) -> Value {

@@ -27,6 +27,7 @@ mod state;
 mod stats;
 mod stream;
 mod synth;
+mod text;
 mod writer;
 
 pub(crate) use oracle::OracleEvent;
@@ -117,13 +118,20 @@ impl Fake {
 
     /// Puts events as one batch made now, without a call and past the checks; group and stream are made if need be. The plan's hazards apply.
     pub(crate) fn put(&self, group: &str, stream: &str, events: &[(i64, &str)]) {
+        let bytes: Vec<(i64, &[u8])> = events.iter().map(|(at, text)| (*at, text.as_bytes())).collect();
+        self.put_bytes(group, stream, &bytes);
+    }
+
+    /// As [`Fake::put`], of messages that may be no text: a surrogate's three bytes are sent as an escape (`\ud83d`), other bytes that are no
+    /// UTF-8 as they are.
+    pub(crate) fn put_bytes(&self, group: &str, stream: &str, events: &[(i64, &[u8])]) {
         let now = self.now();
         let account = &self.state.account;
         let group =
             account.create_group(group, "STANDARD", now).or_else(|| account.group(group)).expect("the group is there");
         let stream = group.create_stream(stream, now).or_else(|| group.stream(stream)).expect("the stream is there");
         let events: Vec<api::InputEvent> =
-            events.iter().map(|(at, text)| api::InputEvent { timestamp: *at, message: (*text).into() }).collect();
+            events.iter().map(|(at, text)| api::InputEvent { timestamp: *at, message: text::Text::of(text) }).collect();
         let plan = self.state.plan();
         let args = api::Args::default();
         let call =

@@ -1,6 +1,7 @@
 //! What the fake does beside answering rightly. All hazards are off in [`Plan::default`]; each is a field, and over HTTP a plan is
 //! merged as JSON (RFC 7396), so a test switches one without naming the others.
 
+use super::text::Text;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -54,6 +55,9 @@ pub(crate) struct Plan {
     pub(crate) deleted_empty_ms: u64,
     /// Whether reads drop what is older than the group's retention.
     pub(crate) enforce_retention: bool,
+    /// Streams whose names DescribeLogStreams and FilterLogEvents write otherwise, by exact name: bytes as [`super::Fake::put_bytes`] takes
+    /// them. Requests still name them exactly.
+    pub(crate) written_names: BTreeMap<String, Vec<u8>>,
     /// A Logs Insights query is not complete for so many looks at it.
     pub(crate) query_looks: u64,
     /// Credentials are refused with this error type (`ExpiredTokenException`, `UnrecognizedClientException`, …).
@@ -89,11 +93,20 @@ impl Default for Plan {
             token_ttl_ms: 0,
             deleted_empty_ms: 0,
             enforce_retention: false,
+            written_names: BTreeMap::new(),
             query_looks: 2,
             credentials_error: None,
             accepted_key: None,
             faults: Vec::new(),
         }
+    }
+}
+
+impl Plan {
+    /// A stream's name as JSON, if the plan has it written otherwise.
+    pub(crate) fn written_name(&self, stream: &str) -> Option<Vec<u8>> {
+        let bytes = self.written_names.get(stream)?;
+        Some([b"\"", Text::of(bytes).json(), b"\""].concat())
     }
 }
 

@@ -6,6 +6,7 @@ use super::key::Key;
 use super::state::State;
 use super::stream::Stored;
 use super::synth::{Synth, mix};
+use super::text::Text;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -70,8 +71,8 @@ pub(crate) struct GivenEvent {
     /// In ms; 500 ms after the timestamp unless said.
     #[serde(default)]
     pub(crate) ingestion: Option<i64>,
-    /// The text.
-    pub(crate) message: String,
+    /// The text, which may be none (`"cut \\ud83d"`).
+    pub(crate) message: Text,
 }
 
 /// Computed events for one stream, which is made if need be.
@@ -155,7 +156,7 @@ fn stream_of(state: &State, group: &Group, spec: &StreamSpec, number: u64) -> Re
         let batch = state.account.next_batch();
         let stored = spec.messages.iter().zip(0..).map(|(event, place)| {
             let ingestion = event.ingestion.or(spec.ingestion).unwrap_or(event.timestamp + 500);
-            Stored::new(Key { timestamp: event.timestamp, ingestion, batch, place }, &event.message, i64::MIN)
+            Stored::new(Key { timestamp: event.timestamp, ingestion, batch, place }, event.message.clone(), i64::MIN)
         });
         group.put(&stream, stored.collect(), 0, 0);
     }

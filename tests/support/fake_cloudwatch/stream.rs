@@ -2,6 +2,7 @@
 
 use super::key::Key;
 use super::synth::Synth;
+use super::text::Text;
 
 /// An event that was put.
 pub(crate) struct Stored {
@@ -10,20 +11,18 @@ pub(crate) struct Stored {
     /// When reads show it, in ms: `i64::MIN` always, `i64::MAX` only once released.
     pub(crate) visible_at: i64,
     /// The text.
-    pub(crate) message: Box<str>,
-    /// The text as JSON writes it, where that differs.
-    json: Option<Box<str>>,
+    pub(crate) message: Text,
 }
 
 impl Stored {
     /// An event of `message`.
-    pub(crate) fn new(key: Key, message: &str, visible_at: i64) -> Stored {
-        let plain = message.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
-        let json = (!plain).then(|| {
-            let quoted = serde_json::to_string(message).expect("a string is always JSON");
-            quoted[1..quoted.len() - 1].into()
-        });
-        Stored { key, visible_at, message: message.into(), json }
+    pub(crate) fn new(key: Key, message: Text, visible_at: i64) -> Stored {
+        Stored { key, visible_at, message }
+    }
+
+    /// Bytes of its message, as a file shows it.
+    pub(crate) fn len(&self) -> usize {
+        self.message.shown.len()
     }
 }
 
@@ -60,7 +59,7 @@ impl Event<'_> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Event::Synth(synth, _) => synth.line_bytes,
-            Event::Stored(stored) => stored.message.len(),
+            Event::Stored(stored) => stored.len(),
         }
     }
 
@@ -76,7 +75,7 @@ impl Event<'_> {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Event::Synth(synth, i) => synth.write(*i, out),
-            Event::Stored(stored) => out.extend_from_slice(stored.message.as_bytes()),
+            Event::Stored(stored) => out.extend_from_slice(stored.message.shown.as_bytes()),
         }
     }
 
@@ -84,7 +83,7 @@ impl Event<'_> {
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Event::Synth(synth, i) => synth.write(*i, out),
-            Event::Stored(stored) => out.extend_from_slice(stored.json.as_ref().unwrap_or(&stored.message).as_bytes()),
+            Event::Stored(stored) => out.extend_from_slice(stored.message.json()),
         }
     }
 
@@ -113,7 +112,7 @@ impl Events {
 
     /// How many messages end in a newline.
     pub(crate) fn ended_lines(&self) -> u64 {
-        self.stored.iter().filter(|event| event.message.ends_with('\n')).count() as u64
+        self.stored.iter().filter(|event| event.message.shown.ends_with('\n')).count() as u64
     }
 
     /// Makes computed events the stream's base. Refused (`false`) where it has one already.
@@ -129,7 +128,7 @@ impl Events {
     /// Takes in a put, its events in order.
     pub(crate) fn put(&mut self, batch: Vec<Stored>) {
         for event in batch {
-            self.bytes += event.message.len() as u64;
+            self.bytes += event.len() as u64;
             self.last_ingestion = self.last_ingestion.max(Some(event.key.ingestion));
             if self.stored.last().is_none_or(|last| last.key < event.key) {
                 self.stored.push(event);
@@ -213,7 +212,11 @@ mod tests {
         };
         assert!(events.set_synth(synth.clone()) && !events.set_synth(synth));
         let at = |timestamp, place| {
-            Stored::new(Key { timestamp, ingestion: 9000, batch: 2, place }, &format!("put {timestamp}"), i64::MIN)
+            Stored::new(
+                Key { timestamp, ingestion: 9000, batch: 2, place },
+                format!("put {timestamp}").into(),
+                i64::MIN,
+            )
         };
         events.put(vec![at(500, 0), at(1000, 1), at(1550, 2), at(3000, 3)]);
         events.put(vec![at(1300, 4)]);

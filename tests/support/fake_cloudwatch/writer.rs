@@ -61,7 +61,7 @@ async fn write(state: Arc<State>, group: Arc<Group>, spec: Write) {
             let call = Call { state: &state, plan: &plan, args: &args, now, force_empty: false, repeat_token: false };
             let mut message = format!("put {now} ");
             message.extend(std::iter::repeat_n('x', spec.line_bytes.saturating_sub(message.len())));
-            admin::store(&call, &group, &stream, &[InputEvent { timestamp: now, message }]);
+            admin::store(&call, &group, &stream, &[InputEvent { timestamp: now, message: message.into() }]);
         }
     }
 }
