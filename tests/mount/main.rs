@@ -4,7 +4,8 @@
 //! `ahead` what is read side by side and ahead of a reader · `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
 //! and names · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
 //! and who reads · `verify` the copy proved · `warm` what reads of cached files cost · `lifecycle` starting and ending · `kills`
-//! ending without warning · `clocks` a machine whose clock is wrong · `moto` the main job on another server.
+//! ending without warning · `clocks` a machine whose clock is wrong · `hostile_text` text that is none
+//! · `moto` the main job on another server.
 
 // clippy.toml allows it in tests, but clippy takes only the functions marked as tests for such, not what they share.
 #![allow(clippy::unwrap_used)]
@@ -18,6 +19,7 @@ mod content;
 mod damage;
 mod folder;
 mod follow;
+mod hostile_text;
 mod kills;
 mod lifecycle;
 mod moto;

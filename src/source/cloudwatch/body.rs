@@ -1,9 +1,10 @@
 //! Pages of events straight from an answer's body.
 //!
 //! The SDK's deserialiser looks at each field several times over and makes a string of every name it meets; on a page of thousands of
-//! events that is most of what a download costs. So the two event calls put a deserialiser of their own before the SDK's: a good answer
-//! is read here in one pass, into the domain's types. What it can't read in full, refusals and cut bodies among it, goes to the SDK's
-//! deserialiser unchanged, so every error is still the SDK's own. Signing, credentials, endpoints and time limits aren't touched.
+//! events that is most of what a download costs. And it takes a whole page for broken if one string of it is no text. So the calls that
+//! give pages put a deserialiser of their own before the SDK's: a good answer is read here in one pass, into the domain's types; one with
+//! text that is none is read in a second, loose one (`text`). What neither can read in full, refusals and cut bodies among it, goes to the
+//! SDK's deserialiser unchanged, so every error is still the SDK's own. Signing, credentials, endpoints and time limits aren't touched.
 
 use crate::model::{LogEvent, Timestamp};
 use crate::source::{EventPage, FilterPage};
@@ -21,19 +22,31 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use text::{Bytes, Text, loosely};
+
+mod listing;
+mod text;
 
 /// A page that can be read straight from a body.
 pub(crate) trait Direct: fmt::Debug + Sized + Send + Sync + 'static {
     /// The page; `None` leaves the answer to the SDK.
-    fn read(body: &[u8]) -> Option<Self>;
-    /// What the SDK is given in place of its own output; nobody looks at it.
+    fn read(body: &[u8]) -> Option<Read<Self>>;
+    /// What the SDK is given in place of its own output; nothing looks at it.
     fn stand_in() -> Output;
     /// Where the SDK keeps its own deserialiser of the call.
     fn sdk() -> Option<FrozenLayer>;
 }
 
+/// A page as it was read.
+#[derive(Debug)]
+pub(crate) struct Read<P> {
+    pub(crate) page: P,
+    /// Names that are no text, as bytes: the rows or events that carry them are not in the page.
+    pub(crate) left_out: Vec<Vec<u8>>,
+}
+
 /// Where one call's page arrives. As an interceptor of that call it reads the answer.
-pub(crate) struct Arrival<P>(Arc<Mutex<Option<P>>>);
+pub(crate) struct Arrival<P>(Arc<Mutex<Option<Read<P>>>>);
 
 impl<P> Arrival<P> {
     pub(crate) fn new() -> Arrival<P> {
@@ -41,7 +54,7 @@ impl<P> Arrival<P> {
     }
 
     /// The page, if the answer was read here.
-    pub(crate) fn take(&self) -> Option<P> {
+    pub(crate) fn take(&self) -> Option<Read<P>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -102,19 +115,18 @@ impl<P: Direct> DeserializeResponse for Reader<P> {
     }
 }
 
-/// Looks at the encoding of the whole body, fields that nobody reads included, once and not string by string.
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
-    serde_json::from_str(std::str::from_utf8(body).ok()?).ok()
+/// A body by its proper text, or else loosely. Proper is what nearly all are: the encoding of the whole body is looked at once then,
+/// fields that nothing reads included, and not string by string.
+fn parse<L: Listed>(body: &[u8]) -> Option<Body<L>> {
+    let proper = std::str::from_utf8(body).ok().and_then(|body| serde_json::from_str::<Written<L, String>>(body).ok());
+    proper.map(Body::from).or_else(|| loosely::<Written<L, Bytes>>(body).map(Body::from))
 }
 
 impl Direct for EventPage {
-    fn read(body: &[u8]) -> Option<EventPage> {
-        let page: GetBody = parse(body)?;
-        Some(EventPage {
-            events: page.events.0,
-            forward: page.next_forward_token?,
-            backward: page.next_backward_token?,
-        })
+    fn read(body: &[u8]) -> Option<Read<EventPage>> {
+        let Body { events, left_out, next_forward_token, next_backward_token, .. } = parse(body)?;
+        let page = EventPage { events, forward: next_forward_token?, backward: next_backward_token? };
+        Some(Read { page, left_out })
     }
 
     fn stand_in() -> Output {
@@ -127,9 +139,9 @@ impl Direct for EventPage {
 }
 
 impl Direct for FilterPage {
-    fn read(body: &[u8]) -> Option<FilterPage> {
-        let page: FilterBody = parse(body)?;
-        Some(FilterPage { events: page.events.0, next: page.next_token })
+    fn read(body: &[u8]) -> Option<Read<FilterPage>> {
+        let Body { events, left_out, next_token, .. } = parse(body)?;
+        Some(Read { page: FilterPage { events, next: next_token }, left_out })
     }
 
     fn stand_in() -> Output {
@@ -141,96 +153,123 @@ impl Direct for FilterPage {
     }
 }
 
+/// A body of either call. Tokens are text or there is no page.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct GetBody {
-    #[serde(default, bound = "")]
-    events: Events<LogEvent>,
+#[serde(rename_all = "camelCase", bound = "L: Listed, T: Text")]
+struct Written<L, T> {
+    #[serde(default = "Events::none")]
+    events: Events<L, T>,
     next_forward_token: Option<String>,
     next_backward_token: Option<String>,
+    next_token: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FilterBody {
-    #[serde(default, bound = "")]
-    events: Events<(String, LogEvent)>,
+/// The same, however its text was read.
+struct Body<L> {
+    events: Vec<L>,
+    left_out: Vec<Vec<u8>>,
+    next_forward_token: Option<String>,
+    next_backward_token: Option<String>,
     next_token: Option<String>,
+}
+
+impl<L, T> From<Written<L, T>> for Body<L> {
+    fn from(written: Written<L, T>) -> Body<L> {
+        let Written { events, next_forward_token, next_backward_token, next_token } = written;
+        let Events { listed: events, left_out, .. } = events;
+        Body { events, left_out, next_forward_token, next_backward_token, next_token }
+    }
 }
 
 /// An event as both calls write it; GetLogEvents without the stream.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Event {
+#[serde(rename_all = "camelCase", bound = "T: Text")]
+struct Event<T> {
     timestamp: i64,
     ingestion_time: Option<i64>,
-    message: Option<String>,
-    log_stream_name: Option<String>,
+    message: Option<T>,
+    log_stream_name: Option<T>,
 }
 
-impl Event {
+impl<T: Text> Event<T> {
     fn event(self) -> LogEvent {
         LogEvent {
             timestamp: Timestamp(self.timestamp),
             ingestion_time: Timestamp(self.ingestion_time.unwrap_or(self.timestamp)),
-            message: self.message.unwrap_or_default(),
+            message: self.message.map(T::message).unwrap_or_default(),
         }
     }
 }
 
-impl TryFrom<Event> for LogEvent {
-    type Error = &'static str;
-    fn try_from(event: Event) -> Result<LogEvent, &'static str> {
-        Ok(event.event())
+/// What a call lists.
+trait Listed: Sized {
+    /// What an event is to that call, or what it lacks. An event whose stream's name is no text is none: its name is put to `left_out`.
+    fn of<T: Text>(event: Event<T>, left_out: &mut Vec<Vec<u8>>) -> Result<Option<Self>, &'static str>;
+}
+
+impl Listed for LogEvent {
+    fn of<T: Text>(event: Event<T>, _: &mut Vec<Vec<u8>>) -> Result<Option<LogEvent>, &'static str> {
+        Ok(Some(event.event()))
     }
 }
 
-impl TryFrom<Event> for (String, LogEvent) {
-    type Error = &'static str;
-    fn try_from(mut event: Event) -> Result<(String, LogEvent), &'static str> {
-        let stream = event.log_stream_name.take().ok_or("an event without a stream's name")?;
-        Ok((stream, event.event()))
+impl Listed for (String, LogEvent) {
+    fn of<T: Text>(mut event: Event<T>, left_out: &mut Vec<Vec<u8>>) -> Result<Option<Self>, &'static str> {
+        match event.log_stream_name.take().ok_or("an event without a stream's name")?.name() {
+            Ok(stream) => Ok(Some((stream, event.event()))),
+            Err(name) => {
+                // A page may hold thousands of events of one stream.
+                if left_out.last() != Some(&name) {
+                    left_out.push(name);
+                }
+                Ok(None)
+            }
+        }
     }
 }
 
 /// Events made into the domain's as they are read: no second pass over a page. A `null` is none.
-struct Events<E>(Vec<E>);
+struct Events<L, T> {
+    listed: Vec<L>,
+    left_out: Vec<Vec<u8>>,
+    text: PhantomData<T>,
+}
 
-impl<E> Default for Events<E> {
-    fn default() -> Events<E> {
-        Events(Vec::new())
+impl<L, T> Events<L, T> {
+    fn none() -> Events<L, T> {
+        Events { listed: Vec::new(), left_out: Vec::new(), text: PhantomData }
     }
 }
 
-impl<'de, E: TryFrom<Event, Error = &'static str>> Deserialize<'de> for Events<E> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Events<E>, D::Error> {
-        deserializer.deserialize_option(Listed(PhantomData))
+impl<'de, L: Listed, T: Text> Deserialize<'de> for Events<L, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Events<L, T>, D::Error> {
+        deserializer.deserialize_option(Visit(PhantomData))
     }
 }
 
-struct Listed<E>(PhantomData<E>);
+struct Visit<L, T>(PhantomData<(L, T)>);
 
-impl<'de, E: TryFrom<Event, Error = &'static str>> Visitor<'de> for Listed<E> {
-    type Value = Events<E>;
+impl<'de, L: Listed, T: Text> Visitor<'de> for Visit<L, T> {
+    type Value = Events<L, T>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("events")
     }
 
-    fn visit_none<R: serde::de::Error>(self) -> Result<Events<E>, R> {
-        Ok(Events::default())
+    fn visit_none<R: serde::de::Error>(self) -> Result<Events<L, T>, R> {
+        Ok(Events::none())
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Events<E>, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Events<L, T>, D::Error> {
         deserializer.deserialize_seq(self)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Events<E>, A::Error> {
-        let mut events = Vec::new();
-        while let Some(event) = list.next_element::<Event>()? {
-            events.push(E::try_from(event).map_err(A::Error::custom)?);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Events<L, T>, A::Error> {
+        let mut events = Events::none();
+        while let Some(event) = list.next_element::<Event<T>>()? {
+            events.listed.extend(L::of(event, &mut events.left_out).map_err(A::Error::custom)?);
         }
-        Ok(Events(events))
+        Ok(events)
     }
 }
 

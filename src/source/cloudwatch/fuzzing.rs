@@ -1,8 +1,11 @@
 //! Answers of the service that anybody may have written, read by the real client, for `crate::fuzzing`.
 //!
 //! The connection is left out: the client gets the status and body at once. What it reads is compared with what a second reader of JSON
-//! finds in the same body, so that an event that is left out without a word fails too.
+//! finds in the same body, so that an event that is left out without a word fails too, and so does a page that fails for text that is
+//! none.
 
+use super::body::Direct;
+use super::second_reader::{self, MARK};
 use super::*;
 use crate::model::Timestamp;
 use aws_config::{BehaviorVersion, ConfigLoader};
@@ -66,8 +69,28 @@ pub(crate) fn answer(bytes: &[u8]) {
     let kind = TYPES[usize::from(*status / 8) % TYPES.len()];
     let status = STATUSES[usize::from(*status) % STATUSES.len()];
     ANSWER.set((status, kind, body.to_vec()));
-    let json = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let strict = second_reader::strict(body);
+    let json = strict.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or(Value::Null);
     CLIENT.with(|(runtime, source)| runtime.block_on(ask(source, *call, status, &json)));
+    if let Some(strict) = strict.filter(|strict| strict != body)
+        && let Some(must_fail) = second_reader::must_fail(&json)
+    {
+        match call % 6 {
+            0 => check_improper::<Page<LogGroup>>(body, &strict, must_fail),
+            1 => check_improper::<Page<LogStream>>(body, &strict, must_fail),
+            2 => check_improper::<EventPage>(body, &strict, must_fail),
+            3 => check_improper::<FilterPage>(body, &strict, must_fail),
+            _ => {}
+        }
+    }
+}
+
+/// Text that is none fails a page where it must be text, and nowhere else.
+fn check_improper<P: Direct>(body: &[u8], strict: &[u8], must_fail: bool) {
+    let is_read = P::read(body).is_some();
+    if P::read(&second_reader::replaced(strict)).is_some() {
+        assert_eq!(is_read, !must_fail, "{}", body.escape_ascii());
+    }
 }
 
 async fn ask(source: &CloudWatch, call: u8, status: u16, json: &Value) {
@@ -95,16 +118,16 @@ async fn ask(source: &CloudWatch, call: u8, status: u16, json: &Value) {
         }
         2 => match source.get_log_events(GetEvents { group, stream, ..GetEvents::default() }).await {
             Ok(page) => {
-                let read: Vec<_> = page.events.iter().map(|e| (e.timestamp, e.message.as_str())).collect();
-                assert!(events(json).is_none_or(|events| events == read));
+                let read: Vec<_> = page.events.into_iter().map(|e| (e.timestamp, e.message)).collect();
+                assert!(events(json, false).is_none_or(|events| events == read));
                 None
             }
             Err(error) => Some(error),
         },
         3 => match source.filter_log_events(FilterEvents { group, ..FilterEvents::default() }).await {
             Ok(page) => {
-                let read: Vec<_> = page.events.iter().map(|(_, e)| (e.timestamp, e.message.as_str())).collect();
-                assert!(events(json).is_none_or(|events| events == read));
+                let read: Vec<_> = page.events.into_iter().map(|(_, e)| (e.timestamp, e.message)).collect();
+                assert!(events(json, true).is_none_or(|events| events == read));
                 None
             }
             Err(error) => Some(error),
@@ -122,15 +145,23 @@ async fn ask(source: &CloudWatch, call: u8, status: u16, json: &Value) {
     }
 }
 
-/// The texts under `key` in a list; `None` where the list isn't as the service would write it.
+/// The names under `key` in a list, without those that are no text; `None` where the list isn't as the service would write it.
 fn texts<'a>(json: &'a Value, list: &str, key: &str) -> Option<Vec<&'a str>> {
-    json.get(list)?.as_array()?.iter().map(|item| item.get(key)?.as_str()).collect()
+    let names: Option<Vec<_>> = json.get(list)?.as_array()?.iter().map(|item| item.get(key)?.as_str()).collect();
+    Some(names?.into_iter().filter(|name| !name.contains(MARK)).collect())
 }
 
-fn events(json: &Value) -> Option<Vec<(Timestamp, &str)>> {
-    let event = |item: &'_ Value| Some(Timestamp(item.get("timestamp")?.as_i64()?));
-    let list = json.get("events")?.as_array()?;
-    list.iter().map(|item| Some((event(item)?, item.get("message")?.as_str()?))).collect()
+/// The events as they are to be read; `named`: those of streams whose names are text.
+fn events(json: &Value, named: bool) -> Option<Vec<(Timestamp, String)>> {
+    let is_listed = |item: &&Value| {
+        let name = item.get("logStreamName").and_then(Value::as_str);
+        !named || !name.is_some_and(|name| name.contains(MARK))
+    };
+    let event = |item: &Value| {
+        let message = item.get("message")?.as_str()?.replace(MARK, "\u{fffd}");
+        Some((Timestamp(item.get("timestamp")?.as_i64()?), message))
+    };
+    json.get("events")?.as_array()?.iter().filter(is_listed).map(event).collect()
 }
 
 /// Answers as the service gives them, to begin with.
@@ -143,4 +174,10 @@ pub(crate) const SEEDS: &[&[u8]] = &[
     br#"{"status":"Complete","results":[[{"field":"bin(1h)","value":"2026-11-23 10:00:00.000"},{"field":"count(*)","value":"12"}]],"statistics":{"recordsMatched":1.0,"bytesScanned":2.5},"encryptionKey":"k"}"#,
     br#"{"__type":"com.amazonaws.logs#ThrottlingException","message":"Rate exceeded"}"#,
     br#"{"__type":"MalformedQueryException","message":"m","queryCompileError":{"location":{"startCharOffset":1,"endCharOffset":2},"message":"q"}}"#,
+    b"{\"events\":[{\"timestamp\":5,\"message\":\"cut \\ud83d\"},{\"timestamp\":6,\"message\":\"\xf0\x9f\x98 \\ude00\"}],\"nextForwardToken\":\"f/2/s\",\"nextBackwardToken\":\"b/0/s\"}",
+    b"{\"events\":[{\"logStreamName\":\"s\\ud83d\",\"timestamp\":1,\"message\":\"m\"},{\"logStreamName\":\"t\",\"timestamp\":1,\"message\":\"\xff\"}],\"nextToken\":\"t\"}",
+    br#"{"queryId":"\ud83d"}"#,
+    br#"{"status":"Complete","results":[[{"field":"bin(1h)","value":"\ud83d"}]]}"#,
+    b"{\"logGroups\":[{\"logGroupName\":\"\xff\"},{\"logGroupName\":\"g\"}]}",
+    br#"{"logStreams":[{"logStreamName":"cut \ud83d","creationTime":1},{"logStreamName":"s","creationTime":1}]}"#,
 ];

@@ -15,7 +15,10 @@ mod convert;
 mod error;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod left_out;
 mod query;
+#[cfg(any(fuzzing, test))]
+mod second_reader;
 #[cfg(test)]
 mod tests;
 
@@ -32,9 +35,10 @@ use aws_sdk_cloudwatchlogs::config::http::HttpResponse;
 use aws_sdk_cloudwatchlogs::config::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_cloudwatchlogs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatchlogs::types::OrderBy;
-use body::Arrival;
+use body::{Arrival, Read};
 use clock::Exchange;
 use config::{BaseLoader, Loaded};
+use left_out::LeftOut;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -55,6 +59,7 @@ pub struct CloudWatch {
     live: RwLock<Arc<Live>>,
     /// One permit: one call reloads, the others go on with the client that there is.
     reloading: Semaphore,
+    left_out: LeftOut,
 }
 
 /// A client with its cached credentials.
@@ -92,7 +97,8 @@ impl CloudWatch {
         let region = loaded.region.clone();
         let options = ConnectOptions { region: Some(region.clone()), ..options };
         let live = RwLock::new(Arc::new(Live::new(loaded)));
-        Ok(CloudWatch { options, clock, base, region, reload_interval, live, reloading: Semaphore::new(1) })
+        let (reloading, left_out) = (Semaphore::new(1), LeftOut::new());
+        Ok(CloudWatch { options, clock, base, region, reload_interval, live, reloading, left_out })
     }
 
     /// Resolves the credentials without a call of the service (the providers may call their own).
@@ -116,6 +122,12 @@ impl CloudWatch {
         // An id this short is no AWS key, and four characters would be most of it.
         let key_tail = if id.len() < 8 { "…".into() } else { id[tail..].to_string() };
         Ok(Identity { key_tail, provider: provider_name(&format!("{credentials:?}")) })
+    }
+
+    /// The page of an answer that was read here; what was left out of it is told.
+    fn page<P>(&self, call: Call, group: &str, read: Read<P>) -> P {
+        self.left_out.tell(call, group, read.left_out);
+        read.page
     }
 
     fn exchange(&self) -> Exchange {
@@ -195,7 +207,7 @@ fn provider_name(debug: &str) -> String {
 #[async_trait]
 impl LogSource for CloudWatch {
     async fn describe_log_groups(&self, request: DescribeGroups) -> Result<Page<LogGroup>, SourceError> {
-        let exchange = self.exchange();
+        let (exchange, arrival) = (self.exchange(), Arrival::new());
         let live = self.live().await;
         let with_token = request.token.is_some();
         let output = live
@@ -207,15 +219,19 @@ impl LogSource for CloudWatch {
             .set_limit(convert::limit(request.limit))
             .customize()
             .interceptor(exchange.clone())
+            .interceptor(arrival.clone())
             .send()
             .await
             .map_err(|e| CloudWatch::failed(&live, Call::DescribeLogGroups, with_token, &exchange, &e))?;
+        if let Some(read) = arrival.take() {
+            return Ok(self.page(Call::DescribeLogGroups, "", read));
+        }
         let groups = output.log_groups.unwrap_or_default();
         Ok(Page { items: groups.into_iter().filter_map(convert::group).collect(), next: output.next_token })
     }
 
     async fn describe_log_streams(&self, request: DescribeStreams) -> Result<Page<LogStream>, SourceError> {
-        let exchange = self.exchange();
+        let (exchange, arrival) = (self.exchange(), Arrival::new());
         let live = self.live().await;
         let with_token = request.token.is_some();
         // The service refuses a prefix beside an order by time.
@@ -223,7 +239,7 @@ impl LogSource for CloudWatch {
         let output = live
             .client
             .describe_log_streams()
-            .log_group_name(request.group)
+            .log_group_name(&request.group)
             .descending(order == OrderBy::LastEventTime)
             .order_by(order)
             .set_log_stream_name_prefix(request.prefix)
@@ -231,9 +247,13 @@ impl LogSource for CloudWatch {
             .set_limit(convert::limit(request.limit))
             .customize()
             .interceptor(exchange.clone())
+            .interceptor(arrival.clone())
             .send()
             .await
             .map_err(|e| CloudWatch::failed(&live, Call::DescribeLogStreams, with_token, &exchange, &e))?;
+        if let Some(read) = arrival.take() {
+            return Ok(self.page(Call::DescribeLogStreams, &request.group, read));
+        }
         let streams = output.log_streams.unwrap_or_default();
         Ok(Page { items: streams.into_iter().filter_map(convert::stream).collect(), next: output.next_token })
     }
@@ -247,7 +267,7 @@ impl LogSource for CloudWatch {
         let output = live
             .client
             .get_log_events()
-            .log_group_name(request.group)
+            .log_group_name(&request.group)
             .log_stream_name(request.stream)
             .start_from_head(request.from_head || forward)
             .set_start_time(request.start.map(|t| t.0))
@@ -262,7 +282,7 @@ impl LogSource for CloudWatch {
             .await
             .map_err(|e| CloudWatch::failed(&live, Call::GetLogEvents, with_token, &exchange, &e))?;
         match arrival.take() {
-            Some(page) => Ok(page),
+            Some(read) => Ok(self.page(Call::GetLogEvents, &request.group, read)),
             None => convert::event_page(output).map_err(|lack| error::unusable(Call::GetLogEvents, lack)),
         }
     }
@@ -274,7 +294,7 @@ impl LogSource for CloudWatch {
         let output = live
             .client
             .filter_log_events()
-            .log_group_name(request.group)
+            .log_group_name(&request.group)
             .set_log_stream_names((!request.streams.is_empty()).then_some(request.streams))
             .set_start_time(request.start.map(|t| t.0))
             .set_end_time(request.end.map(|t| t.0))
@@ -288,7 +308,7 @@ impl LogSource for CloudWatch {
             .await
             .map_err(|e| CloudWatch::failed(&live, Call::FilterLogEvents, with_token, &exchange, &e))?;
         match arrival.take() {
-            Some(page) => Ok(page),
+            Some(read) => Ok(self.page(Call::FilterLogEvents, &request.group, read)),
             None => convert::filter_page(output).map_err(|lack| error::unusable(Call::FilterLogEvents, lack)),
         }
     }
