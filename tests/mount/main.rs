@@ -5,7 +5,7 @@
 //! and names · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
 //! and who reads · `verify` the copy proved · `warm` what reads of cached files cost · `lifecycle` starting and ending · `kills`
 //! ending without warning · `clocks` a machine whose clock is wrong · `hostile_text` text that is none
-//! · `moto` the main job on another server.
+//! · `large_answers` answers that are larger than the service's · `moto` the main job on another server.
 
 // clippy.toml allows it in tests, but clippy takes only the functions marked as tests for such, not what they share.
 #![allow(clippy::unwrap_used)]
@@ -21,6 +21,7 @@ mod folder;
 mod follow;
 mod hostile_text;
 mod kills;
+mod large_answers;
 mod lifecycle;
 mod moto;
 mod offline;

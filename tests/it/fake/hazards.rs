@@ -6,6 +6,7 @@ use crate::support::fake_cloudwatch::{
     Fake, Fault, FaultKind, GroupSpec, Hidden, Lag, Limiter, Missing, Plan, Populate, Slow, StreamSpec, Synth, Which,
 };
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn now() -> i64 {
@@ -340,4 +341,21 @@ fn masses_are_made_and_listed_quickly() {
     assert_eq!((&calls["by_group"]["huge"]["GetLogEvents"], &calls["log"][0]["group"]), (&json!(1), &json!("mass")));
     client.control("POST", "calls/reset", Value::Null);
     assert_eq!(fake.calls().total, 0);
+}
+
+#[test]
+fn an_endless_body_goes_on() {
+    let (fake, _) = ten(Plan { faults: vec![Fault::new(FaultKind::EndlessBody).times(1)], ..Plan::default() });
+    let mut socket = std::net::TcpStream::connect(fake.url().trim_start_matches("http://")).unwrap();
+    let request = format!(
+        "POST / HTTP/1.1\r\nx-amz-target: Logs_20140328.GetLogEvents\r\ncontent-length: {}\r\n\r\n{}",
+        head().to_string().len(),
+        head()
+    );
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = vec![0; 8 << 20];
+    socket.read_exact(&mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer[..2000]).contains("line 3"));
+    drop(socket);
+    assert_eq!(get(&Client::new(&fake.url())).map(|page| count(&page)), Ok(10), "once only");
 }

@@ -42,6 +42,14 @@ impl AnswerBody {
         AnswerBody { break_at: Some(bytes.len() / 2), ..AnswerBody::whole(bytes) }
     }
 
+    /// All but its last byte, and blanks for ever.
+    pub(crate) fn endless(mut bytes: Vec<u8>) -> AnswerBody {
+        bytes.pop();
+        let blanks = Bytes::from_static(&[b' '; 256 << 10]);
+        let mut first = Some(Bytes::from(bytes));
+        AnswerBody::made(move || Some(first.take().unwrap_or_else(|| blanks.clone())))
+    }
+
     /// Made piece by piece as the reader takes it, of unknown length.
     pub(crate) fn made(more: impl FnMut() -> Option<Bytes> + Send + 'static) -> AnswerBody {
         AnswerBody { more: Some(Box::new(more)), ..AnswerBody::whole(Vec::new()) }

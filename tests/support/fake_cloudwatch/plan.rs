@@ -29,7 +29,7 @@ pub(crate) struct Plan {
     pub(crate) slow: Vec<Slow>,
     /// Quotas of calls a second; none by default.
     pub(crate) quotas: Quotas,
-    /// A page's limit in bytes (messages, and 26 for each).
+    /// A page's limit in bytes (messages, and 26 for each). The service's is 1 MiB; some emulators have none but `page_events`.
     pub(crate) page_bytes: usize,
     /// A page's limit in events.
     pub(crate) page_events: usize,
@@ -314,6 +314,8 @@ pub(crate) enum FaultKind {
     TruncatedBody,
     /// The body comes in pieces, `ms` apart.
     SlowBody,
+    /// The body goes on for ever, with blanks in place of its last byte.
+    EndlessBody,
     /// No answer, ever.
     Hang,
 }

@@ -123,6 +123,7 @@ async fn handle(state: Arc<State>, cut: Cut, request: Request<Incoming>) -> Resu
             FaultKind::ResetInHead => cut.after(20),
             FaultKind::ResetInBody => cut.after(400 + length / 2),
             FaultKind::TruncatedBody => body = Some(AnswerBody::truncated(whole.clone())),
+            FaultKind::EndlessBody => body = Some(AnswerBody::endless(whole.clone())),
             FaultKind::SlowBody => body = Some(AnswerBody::slow(whole.clone(), fault.ms)),
             _ => {}
         }
