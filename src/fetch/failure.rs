@@ -31,6 +31,8 @@ pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
             (ErrorKind::Unavailable, format!("{call} doesn't know its own page token: {message}"))
         }
         SourceErrorKind::Invalid => (ErrorKind::Invalid, format!("{call} refuses the request: {message}")),
+        // Asking for less was tried before.
+        SourceErrorKind::TooLarge => (ErrorKind::Unavailable, format!("{call} can't be used: {message}")),
         SourceErrorKind::Unsupported => {
             (ErrorKind::Unsupported, format!("{call} doesn't serve this log group's class: {message}"))
         }
@@ -72,6 +74,7 @@ mod tests {
             (SourceErrorKind::InvalidToken, ErrorKind::Unavailable),
             (SourceErrorKind::Invalid, ErrorKind::Invalid),
             (SourceErrorKind::Unsupported, ErrorKind::Unsupported),
+            (SourceErrorKind::TooLarge, ErrorKind::Unavailable),
         ] {
             let error = of(kind);
             assert_eq!(error.kind(), expected, "{kind:?}");

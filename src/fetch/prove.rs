@@ -120,7 +120,12 @@ impl Stream {
                         SourceErrorKind::Invalid | SourceErrorKind::InvalidToken | SourceErrorKind::NotFound => {
                             Ok(Count::Failed(why))
                         }
-                        _ => Err(Fault::Source(error).about(&self.subject)),
+                        SourceErrorKind::Throttled
+                        | SourceErrorKind::Unavailable
+                        | SourceErrorKind::Network
+                        | SourceErrorKind::Timeout
+                        | SourceErrorKind::Credentials
+                        | SourceErrorKind::TooLarge => Err(Fault::Source(error).about(&self.subject)),
                     };
                 }
             }

@@ -259,7 +259,9 @@ impl Service {
                 | SourceErrorKind::Credentials
                 | SourceErrorKind::InvalidToken
                 | SourceErrorKind::Invalid
-                | SourceErrorKind::Unsupported => return Err(error),
+                | SourceErrorKind::Unsupported
+                // The same request would be answered at the same length: the caller asks for less.
+                | SourceErrorKind::TooLarge => return Err(error),
             }
             let free = error.kind == SourceErrorKind::Throttled;
             let mut wait = backoff(retry, fastrand::f64());

@@ -199,6 +199,9 @@ pub struct GetEvents {
     pub limit: Option<u32>,
 }
 
+/// Events of a page of either event call at most, and where no limit is asked for.
+const MOST_EVENTS: u32 = 10_000;
+
 /// A page of GetLogEvents. Only a returned token equal to the one sent means the end.
 #[derive(Clone, Debug, Default)]
 pub struct EventPage {
@@ -283,6 +286,8 @@ pub enum SourceErrorKind {
     Invalid,
     /// The group's class doesn't answer this call.
     Unsupported,
+    /// The answer is larger than any that is taken: ask for less ([`halved`]).
+    TooLarge,
 }
 
 /// A call that failed, with the service's own sentence.
@@ -295,6 +300,12 @@ pub struct SourceError {
     pub call: Call,
     /// The service's or the transport's sentence, without secrets.
     pub message: String,
+}
+
+/// The limit to ask an event call with once the answer to `limit` was too large; `None` if there is less of nothing.
+pub fn halved(limit: Option<u32>) -> Option<u32> {
+    let half = limit.unwrap_or(MOST_EVENTS) / 2;
+    (half > 0).then_some(half)
 }
 
 /// The service. One method call is one request: no retries and no pacing here, so that the scheduler sees every try.
@@ -324,4 +335,16 @@ pub trait LogSource: Send + Sync + 'static {
 
 fn no_insights(call: Call) -> SourceError {
     SourceError { kind: SourceErrorKind::Unsupported, call, message: "there is no Logs Insights here".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_halved_down_to_one_event_and_no_further() {
+        let limits: Vec<u32> = std::iter::successors(halved(None), |limit| halved(Some(*limit))).collect();
+        assert_eq!(limits, [5000, 2500, 1250, 625, 312, 156, 78, 39, 19, 9, 4, 2, 1]);
+        assert_eq!((halved(Some(1)), halved(Some(0)), halved(Some(10_000))), (None, None, Some(5000)));
+    }
 }

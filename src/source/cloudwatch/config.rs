@@ -5,6 +5,7 @@
 //! its configuration becomes the service's; an explicit URL goes before them.
 
 use super::clock::ServiceTime;
+use super::limit::Limit;
 use crate::clock::ServiceClock;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
@@ -150,6 +151,7 @@ fn client(options: &ConnectOptions, sdk: &SdkConfig, credentials: Option<SharedC
         .retry_config(RetryConfig::disabled())
         // Requests are signed by the service's clock already: see `clock`.
         .disable_clock_skew_correction(true)
+        .interceptor(Limit)
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(options.connect_timeout)

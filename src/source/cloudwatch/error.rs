@@ -3,6 +3,7 @@
 //! The status alone tells little (the service refuses with 400 throughout, throttling and credentials included). Messages are the
 //! service's own sentence, but for refused signatures: those quote the signed request, and with it the session token.
 
+use super::limit;
 use crate::model::printable;
 use crate::source::{Call, SourceError, SourceErrorKind};
 use aws_credential_types::provider::error::CredentialsError;
@@ -42,6 +43,9 @@ where
             };
             let chain = failure.as_connector_error().map_or_else(|| "the request was not sent".into(), |e| chain(e));
             (failure.as_connector_error().map_or(kind, |e| of_cause(e, kind)), chain)
+        }
+        SdkError::ResponseError(failure) if let Some(size) = limit::exceeded(error, failure.raw()) => {
+            (SourceErrorKind::TooLarge, size)
         }
         SdkError::ResponseError(failure) => {
             let kind = match failure.raw().status().as_u16() {

@@ -16,6 +16,7 @@ mod error;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod left_out;
+mod limit;
 mod query;
 #[cfg(any(fuzzing, test))]
 mod second_reader;

@@ -5,8 +5,8 @@ use crate::clock::SystemClock;
 use crate::model::Timestamp;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_cloudwatchlogs::config::Credentials;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 mod clocks;
+mod size;
 
 /// One answer of the server.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ enum Answer {
     /// With more headers.
     With(u16, Vec<(&'static str, String)>, &'static str),
     Slow,
+    /// A body without end, in pieces of 1 MiB, with this status. Counts the pieces.
+    Endless(u16, Arc<AtomicU32>),
 }
 
 /// What the server was asked: operation, body, Authorization header, X-Amz-Date header.
@@ -51,6 +54,15 @@ async fn server(answers: Vec<Answer>) -> (String, Asked) {
                     log.lock().unwrap().push((target, serde_json::from_slice(&body).unwrap(), signed, date));
                     let answer = answers.lock().unwrap().pop_front().expect("an answer is left");
                     let (status, headers, text) = match answer {
+                        Answer::Endless(status, pieces) => {
+                            let piece = Bytes::from_static(&[b' '; 1 << 20]);
+                            let pieces = futures_util::stream::repeat_with(move || {
+                                pieces.fetch_add(1, Ordering::SeqCst);
+                                Ok(Frame::data(piece.clone()))
+                            });
+                            let body = StreamBody::new(pieces).boxed_unsync();
+                            return Ok(Response::builder().status(status).body(body).unwrap());
+                        }
                         Answer::Json(status, text) => (status, Vec::new(), text),
                         Answer::With(status, headers, text) => (status, headers, text),
                         Answer::Slow => {
@@ -60,7 +72,8 @@ async fn server(answers: Vec<Answer>) -> (String, Asked) {
                     };
                     let answer = Response::builder().status(status);
                     let answer = headers.iter().fold(answer, |answer, (name, value)| answer.header(*name, value));
-                    Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
+                    let body = Full::new(Bytes::from_static(text.as_bytes())).boxed_unsync();
+                    Ok::<_, Infallible>(answer.body(body).unwrap())
                 }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
