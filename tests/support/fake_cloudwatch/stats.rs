@@ -36,7 +36,7 @@ impl Calls {
 /// One call.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct CallLine {
-    /// When it came, in ms since the epoch.
+    /// When it came by the machine's clock, in ms since the epoch.
     pub(crate) at: i64,
     /// Its name.
     pub(crate) call: String,
