@@ -190,7 +190,9 @@ fn tell<W: Write>(report: &mut Lines<'_, W>, error: &SourceError, resource: &str
         SourceErrorKind::Network | SourceErrorKind::Timeout => {
             "check the network, a proxy, the region and --endpoint-url".into()
         }
-        SourceErrorKind::TooLarge => "no such answer is the service's: check --endpoint-url and the proxy".into(),
+        SourceErrorKind::Undecodable | SourceErrorKind::TooLarge => {
+            "no such answer is the service's: check --endpoint-url and the proxy".into()
+        }
         SourceErrorKind::Unsupported => {
             "this log group's class answers only Logs Insights: name another with --log-group".into()
         }

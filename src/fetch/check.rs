@@ -253,21 +253,23 @@ pub(crate) async fn sweep(
     let settle_after = home.shared.settings.borrow().settle_after;
     let mut passes: HashMap<StreamId, Pass> = HashMap::new();
     let mut swept = Swept::default();
-    let mut token: Option<String> = None;
+    let (mut token, mut limit): (Option<String>, _) = (None, None);
     let (mut pages_ahead, mut empties) = (0, 0);
     // Up to where pages have shown all, and how often the read began again there since it came further.
     let (mut reached, mut tries) = (from, 0);
     let mut start = from;
     loop {
-        let request = FilterEvents {
+        let mut request = FilterEvents {
             group: group.name.clone(),
             streams: names.to_vec(),
             start: Some(start),
             end: Some(now.latest + AHEAD),
             token: token.clone(),
-            limit: None,
+            limit,
         };
-        let page = match home.filter(weight, request).await {
+        let answer = home.filter(weight, &mut request).await;
+        limit = request.limit;
+        let page = match answer {
             // A long read would else hardly ever come to its end where tokens are refused now and then.
             Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
                 tries += 1;

@@ -31,6 +31,9 @@ pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
             (ErrorKind::Unavailable, format!("{call} doesn't know its own page token: {message}"))
         }
         SourceErrorKind::Invalid => (ErrorKind::Invalid, format!("{call} refuses the request: {message}")),
+        SourceErrorKind::Undecodable => {
+            (ErrorKind::Unavailable, format!("{call} gives an answer that can't be read: {message}"))
+        }
         // Asking for less was tried before.
         SourceErrorKind::TooLarge => (ErrorKind::Unavailable, format!("{call} can't be used: {message}")),
         SourceErrorKind::Unsupported => {
@@ -74,6 +77,7 @@ mod tests {
             (SourceErrorKind::InvalidToken, ErrorKind::Unavailable),
             (SourceErrorKind::Invalid, ErrorKind::Invalid),
             (SourceErrorKind::Unsupported, ErrorKind::Unsupported),
+            (SourceErrorKind::Undecodable, ErrorKind::Unavailable),
             (SourceErrorKind::TooLarge, ErrorKind::Unavailable),
         ] {
             let error = of(kind);

@@ -9,7 +9,7 @@ use super::service::Weight;
 use super::stream::{Group, Streams};
 use super::sweep::{JUDGED, is_listed, is_lopsided, request};
 use crate::model::Timestamp;
-use crate::source::FilterPage;
+use crate::source::{FilterEvents, FilterPage};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -35,11 +35,14 @@ pub(super) async fn foresee(
 ) -> Result<Option<Foreseen>, Fault> {
     let mut foreseen: Option<Foreseen> = None;
     let mut sizes: HashMap<String, u64> = HashMap::new();
-    let (mut token, mut pages_ahead): (Option<String>, _) = (None, 0);
+    let (mut token, mut limit, mut pages_ahead): (Option<String>, _, _) = (None, None, 0);
     while foreseen.as_ref().is_none_or(|all| all.pages < MOST_PAGES) && !is_listed(&listing.borrow()) {
         // Long reads hold pages, too: there is room for so many in all.
         let Ok(room) = home.ahead.clone().try_acquire_owned() else { break };
-        let page = match home.filter(Weight::Background, request(group, &[], None, began, token.clone())).await {
+        let mut request = FilterEvents { limit, ..request(group, &[], None, began, token.clone()) };
+        let answer = home.filter(Weight::Background, &mut request).await;
+        limit = request.limit;
+        let page = match answer {
             // What was read so far is good: the sweep goes on with a token of its own.
             Err(fault) if fault.is_invalid_token() && foreseen.is_some() => break,
             page => page?,

@@ -56,6 +56,8 @@ pub(crate) struct Cursor {
     newest: Option<Timestamp>,
     /// It goes on where a read by another call ended.
     anew: bool,
+    /// Events of a page at most, once one was too large.
+    limit: Option<u32>,
     /// Empty pages in a row.
     empties: u32,
     /// How often it went over to the other call because of a refusal.
@@ -83,7 +85,7 @@ impl Cursor {
 
     /// From `start` on, without an end.
     pub(crate) fn onwards(via: Via, start: Option<Timestamp>) -> Cursor {
-        Cursor { via, start, end: None, token: None, newest: start, anew: false, empties: 0, switches: 0 }
+        Cursor { via, start, end: None, token: None, newest: start, anew: false, limit: None, empties: 0, switches: 0 }
     }
 
     /// By which call it reads.
@@ -96,10 +98,15 @@ impl Cursor {
         self.newest
     }
 
+    /// Events of a page at most, if pages were too large to take.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
     /// The same read by another call, from what it saw last.
     pub(crate) fn by(self, via: Via) -> Cursor {
-        let Cursor { newest, end, empties, switches, .. } = self;
-        Cursor { anew: true, end, empties, switches, ..Cursor::onwards(via, newest) }
+        let Cursor { newest, end, limit, empties, switches, .. } = self;
+        Cursor { anew: true, end, limit, empties, switches, ..Cursor::onwards(via, newest) }
     }
 
     fn switch(&mut self) {
@@ -156,23 +163,26 @@ impl Cursor {
             && stream.may(self.via.other())
     }
 
-    async fn ask(&self, stream: &Arc<Stream>, weight: Weight) -> Result<(Vec<LogEvent>, Option<String>), Fault> {
+    async fn ask(&mut self, stream: &Arc<Stream>, weight: Weight) -> Result<(Vec<LogEvent>, Option<String>), Fault> {
         match self.via {
             Via::Get => {
-                let (start, end, token) = (self.start, self.end, self.token.clone());
-                let page = stream.home.get(weight, GetEvents { start, end, token, ..stream.request() }).await?;
+                let (start, end, token, limit) = (self.start, self.end, self.token.clone(), self.limit);
+                let mut request = GetEvents { start, end, token, limit, ..stream.request() };
+                let page = stream.home.get(weight, &mut request).await?;
+                self.limit = request.limit;
                 Ok((page.events, Some(page.forward)))
             }
             Via::Filter => {
-                let request = FilterEvents {
+                let mut request = FilterEvents {
                     group: stream.group.name.clone(),
                     streams: vec![stream.name.clone()],
                     start: self.start,
                     end: self.end.map(|end| Timestamp(end.0.saturating_sub(1))),
                     token: self.token.clone(),
-                    limit: None,
+                    limit: self.limit,
                 };
-                let page = stream.home.filter(weight, request).await?;
+                let page = stream.home.filter(weight, &mut request).await?;
+                self.limit = request.limit;
                 Ok((page.events.into_iter().map(|(_, event)| event).collect(), page.next))
             }
         }

@@ -257,9 +257,10 @@ impl Paging {
     }
 
     /// Whether there may be more behind a page.
-    fn goes_on<'a>(&mut self, page: impl DoubleEndedIterator<Item = &'a LogEvent> + Clone) -> bool {
+    fn goes_on<'a>(&mut self, page: impl DoubleEndedIterator<Item = &'a LogEvent> + Clone, limit: Option<u32>) -> bool {
         let last = page.clone().next_back();
-        let half_full = is_half_full(page);
+        // Of pages that had to be made smaller, each may be full.
+        let half_full = limit.is_some() || is_half_full(page);
         // A full page ends where it is full.
         self.cut |= !half_full && ends_before(last, self.known);
         last.is_some() && (self.cut || self.drain || half_full)
@@ -283,7 +284,7 @@ async fn one(home: &Arc<Streams>, target: &Target, now: Timestamp, late_window: 
         if page.restarted {
             pass = Pass::default();
         }
-        let more = paging.goes_on(page.events.iter()) && !page.ended;
+        let more = paging.goes_on(page.events.iter(), cursor.limit()) && !page.ended;
         newest = page.events.iter().map(|e| e.timestamp).fold(newest, Timestamp::max);
         let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
         give.to(target, &mut pass, page.events);
@@ -335,7 +336,7 @@ impl Several<'_> {
         let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
         let mut passes: HashMap<StreamId, Pass> = HashMap::new();
         let mut refused: HashMap<StreamId, Fault> = HashMap::new();
-        let mut token: Option<String> = None;
+        let (mut token, mut limit): (Option<String>, _) = (None, None);
         let (mut newest, mut tries) = (start, 0);
         let (mut events, mut added) = (0, 0);
         outcome.whole = (scope == Scope::Group).then_some(true);
@@ -344,15 +345,17 @@ impl Several<'_> {
             Scope::Group => Vec::new(),
         };
         for _ in 0..most_pages {
-            let request = FilterEvents {
+            let mut request = FilterEvents {
                 group: group.name.clone(),
                 streams: names.clone(),
                 start: Some(start),
                 end: None,
                 token: token.clone(),
-                limit: None,
+                limit,
             };
-            let page = match home.filter(Weight::Following, request).await {
+            let answer = home.filter(Weight::Following, &mut request).await;
+            limit = request.limit;
+            let page = match answer {
                 Ok(page) => page,
                 Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
                     (start, token, tries) = (newest, None, tries + 1);
@@ -366,7 +369,7 @@ impl Several<'_> {
                 }
                 Err(fault) => return Outcome::failed(fault),
             };
-            let more = paging.goes_on(page.events.iter().map(|(_, e)| e));
+            let more = paging.goes_on(page.events.iter().map(|(_, e)| e), limit);
             newest = page.events.iter().map(|(_, e)| e.timestamp).fold(newest, Timestamp::max);
             events += page.events.len();
             let mut of: HashMap<StreamId, (&Target, Vec<LogEvent>)> = HashMap::new();
@@ -507,14 +510,14 @@ mod tests {
         };
         let known = Some(Timestamp(20));
         let mut paging = Paging::new(known, false);
-        assert!(!paging.goes_on(page(0..21).iter()), "reaches what is known");
-        assert!(!paging.goes_on(page(0..0).iter()));
+        assert!(!paging.goes_on(page(0..21).iter(), None), "reaches what is known");
+        assert!(!paging.goes_on(page(0..0).iter(), None));
         assert!(!paging.cut);
-        assert!(paging.goes_on(page(0..11).iter()));
+        assert!(paging.goes_on(page(0..11).iter(), None));
         assert!(paging.cut);
-        assert!(paging.goes_on(page(11..21).iter()), "it may be cut here too");
-        assert!(!paging.goes_on(page(0..0).iter()));
-        assert!(Paging::new(known, true).goes_on(page(0..21).iter()));
+        assert!(paging.goes_on(page(11..21).iter(), None), "it may be cut here too");
+        assert!(!paging.goes_on(page(0..0).iter(), None));
+        assert!(Paging::new(known, true).goes_on(page(0..21).iter(), None));
     }
 
     #[test]

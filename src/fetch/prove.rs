@@ -125,6 +125,7 @@ impl Stream {
                         | SourceErrorKind::Network
                         | SourceErrorKind::Timeout
                         | SourceErrorKind::Credentials
+                        | SourceErrorKind::Undecodable
                         | SourceErrorKind::TooLarge => Err(Fault::Source(error).about(&self.subject)),
                     };
                 }

@@ -102,7 +102,7 @@ fn nothing(stream: &Stream, last: Last) -> Found<'_> {
 }
 
 async fn backwards(stream: &Arc<Stream>, last: Last, now: Timestamp) -> Result<Vec<LogEvent>, Fault> {
-    let limit = match last {
+    let mut limit = match last {
         Last::Lines(lines) => lines.saturating_mul(2).clamp(1_000, 10_000) as u32,
         Last::Bytes(_) => 10_000,
     };
@@ -111,14 +111,16 @@ async fn backwards(stream: &Arc<Stream>, last: Last, now: Timestamp) -> Result<V
     let mut token: Option<String> = None;
     let (mut tries, mut empties) = (0, 0);
     loop {
-        let request = GetEvents {
+        let mut request = GetEvents {
             end: Some(end),
             from_head: false,
             token: token.clone(),
             limit: Some(limit),
             ..stream.request()
         };
-        let page = match stream.home.get(Weight::Waiting, request).await {
+        let answer = stream.home.get(Weight::Waiting, &mut request).await;
+        limit = request.limit.unwrap_or(limit);
+        let page = match answer {
             // It goes on from the whole millisecond at which it stands.
             Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
                 tries += 1;

@@ -1,7 +1,8 @@
 //! Calls that a group refuses, whatever is asked: the permission is missing, its class doesn't answer, or the service takes no such request.
 //!
 //! Both event calls give the same events, so where one is refused the other does the work. Policies differ by group and change while
-//! mounted: a refusal is remembered for a minute, during which nobody asks again, and then forgotten.
+//! mounted: a refusal is remembered for a minute, during which nobody asks again, and then forgotten. A page of several streams that
+//! can't be read at all is none of these streams' fault: for a minute they are asked one by one, as if such pages were refused.
 
 use crate::source::{Call, SourceError, SourceErrorKind};
 use std::collections::HashMap;
@@ -31,11 +32,16 @@ impl Refusals {
         (at.elapsed() < REMEMBERED).then(|| error.clone())
     }
 
-    /// A call about a group failed; `with_token` says whether it asked for a page other than the first.
-    pub(crate) fn note(&self, group: &str, error: &SourceError, with_token: bool) {
-        if with_token || !is_refusal(error.kind) {
+    /// A call about a group failed.
+    pub(crate) fn note(&self, about: &About, error: &SourceError) {
+        let is_remembered = match error.kind {
+            SourceErrorKind::Undecodable | SourceErrorKind::TooLarge => !about.one_stream,
+            kind => is_refusal(kind) && !about.with_token,
+        };
+        if !is_remembered {
             return;
         }
+        let group = about.group.as_str();
         // A request that neither call takes may be about one stream's name: the others must still be asked for.
         if error.kind == SourceErrorKind::Invalid && EVENT_CALLS.iter().any(|call| self.get(*call, group).is_some()) {
             return;
@@ -50,9 +56,21 @@ impl Refusals {
     }
 }
 
-/// The call itself is refused, and would be for any stream of the group.
+/// What a call for events asked for.
+#[derive(Debug)]
+pub(crate) struct About {
+    /// The group's exact name.
+    pub(crate) group: String,
+    /// It was for a page other than the first.
+    pub(crate) with_token: bool,
+    /// It was for one stream alone.
+    pub(crate) one_stream: bool,
+}
+
+/// The call itself is refused, or can't be read, and would be if it was asked again: the other one may do.
 pub(crate) fn is_refusal(kind: SourceErrorKind) -> bool {
-    matches!(kind, SourceErrorKind::Denied | SourceErrorKind::Unsupported | SourceErrorKind::Invalid)
+    use SourceErrorKind::{Denied, Invalid, TooLarge, Undecodable, Unsupported};
+    matches!(kind, Denied | Unsupported | Invalid | Undecodable | TooLarge)
 }
 
 #[cfg(test)]
@@ -63,10 +81,27 @@ mod tests {
         SourceError { kind, call: Call::FilterLogEvents, message: "no".into() }
     }
 
+    fn about(with_token: bool) -> About {
+        About { group: "/a".into(), with_token, one_stream: true }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_of_several_that_can_t_be_read_has_them_asked_one_by_one() {
+        let refusals = Refusals::default();
+        for kind in [SourceErrorKind::Undecodable, SourceErrorKind::TooLarge] {
+            refusals.note(&about(true), &failed(kind));
+            assert!(refusals.get(Call::FilterLogEvents, "/a").is_none(), "one stream's page is that stream's own");
+            refusals.note(&About { one_stream: false, ..about(true) }, &failed(kind));
+            assert_eq!(refusals.get(Call::FilterLogEvents, "/a").unwrap().kind, kind);
+            tokio::time::advance(REMEMBERED).await;
+            assert!(refusals.get(Call::FilterLogEvents, "/a").is_none());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_remembered_a_group_and_call_for_a_minute() {
         let refusals = Refusals::default();
-        refusals.note("/a", &failed(SourceErrorKind::Denied), false);
+        refusals.note(&about(false), &failed(SourceErrorKind::Denied));
         assert!(refusals.get(Call::FilterLogEvents, "/a").is_some());
         assert!(refusals.get(Call::GetLogEvents, "/a").is_none());
         assert!(refusals.get(Call::FilterLogEvents, "/b").is_none());
@@ -77,8 +112,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_no_call_takes_doesn_t_close_the_group() {
         let refusals = Refusals::default();
-        refusals.note("/a", &failed(SourceErrorKind::Invalid), false);
-        refusals.note("/a", &SourceError { call: Call::GetLogEvents, ..failed(SourceErrorKind::Invalid) }, false);
+        refusals.note(&about(false), &failed(SourceErrorKind::Invalid));
+        refusals.note(&about(false), &SourceError { call: Call::GetLogEvents, ..failed(SourceErrorKind::Invalid) });
         assert!(refusals.get(Call::GetLogEvents, "/a").is_none());
     }
 
@@ -86,9 +121,9 @@ mod tests {
     async fn what_may_be_answered_later_is_no_refusal() {
         let refusals = Refusals::default();
         for kind in [SourceErrorKind::Throttled, SourceErrorKind::Credentials, SourceErrorKind::NotFound] {
-            refusals.note("/a", &failed(kind), false);
+            refusals.note(&about(false), &failed(kind));
         }
-        refusals.note("/a", &failed(SourceErrorKind::Invalid), true);
+        refusals.note(&about(true), &failed(SourceErrorKind::Invalid));
         assert!(refusals.get(Call::FilterLogEvents, "/a").is_none());
     }
 }

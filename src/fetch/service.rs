@@ -30,6 +30,8 @@ pub(crate) const STOPPING: &str = "the mount is stopping";
 
 /// Longest wait for one answer. The source has shorter ones for connecting and for a silent peer; a page may be slow and whole.
 const TRY_TIMEOUT: Duration = Duration::from_secs(25);
+/// How often an answer that can't be read is asked for again: the next one is most likely the same.
+const UNREADABLE_TRIES: u32 = 2;
 /// Longest wait between looks at a dry retry budget.
 const DRY_STEP: Duration = Duration::from_secs(1);
 
@@ -253,7 +255,11 @@ impl Service {
             let until = Instant::now() + time;
             match error.kind {
                 SourceErrorKind::Throttled => permit.learn(false),
-                SourceErrorKind::Unavailable | SourceErrorKind::Network | SourceErrorKind::Timeout => drop(permit),
+                SourceErrorKind::Undecodable if retry >= UNREADABLE_TRIES => return Err(error),
+                SourceErrorKind::Unavailable
+                | SourceErrorKind::Network
+                | SourceErrorKind::Timeout
+                | SourceErrorKind::Undecodable => drop(permit),
                 SourceErrorKind::NotFound
                 | SourceErrorKind::Denied
                 | SourceErrorKind::Credentials

@@ -13,7 +13,7 @@ use super::follow::{Follow, Following};
 use super::heal::Healer;
 use super::pages::Via;
 use super::refresh::Checks;
-use super::refusal::Refusals;
+use super::refusal::{About, Refusals};
 use super::side_by_side::AHEAD_PAGES;
 use super::stale::Copied;
 use super::suffix::Suffix;
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, LogClass, StreamId, printable};
 use crate::report::Report;
 use crate::report::status::{Followed, Transfer};
-use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceError};
+use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceError, SourceErrorKind, halved};
 use crate::store::row::{StreamRow, Vouch};
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -193,28 +193,39 @@ impl Streams {
         }
     }
 
-    /// One page of one stream; ends at once when the mount stops. A call that the group refused a moment ago is refused without a call.
-    pub(crate) async fn get(&self, weight: Weight, request: GetEvents) -> Result<EventPage, Fault> {
-        let (group, with_token) = (request.group.clone(), request.token.is_some());
-        let page = self.shared.service.get_log_events(weight, request);
-        self.ask(Call::GetLogEvents, &group, with_token, page).await
+    /// One page of one stream; ends at once when the mount stops. A call that the group refused a moment ago is refused without a call. A
+    /// page that is too large is asked for again with half its limit, which stays in `request` for the pages after it.
+    pub(crate) async fn get(&self, weight: Weight, request: &mut GetEvents) -> Result<EventPage, Fault> {
+        let about = About { group: request.group.clone(), with_token: request.token.is_some(), one_stream: true };
+        loop {
+            let page = self.shared.service.get_log_events(weight, request.clone());
+            if let Some(page) = self.ask(Call::GetLogEvents, &about, &mut request.limit, page).await? {
+                return Ok(page);
+            }
+        }
     }
 
-    /// One page of a group; ends at once when the mount stops. A call that the group refused a moment ago is refused without a call.
-    pub(crate) async fn filter(&self, weight: Weight, request: FilterEvents) -> Result<FilterPage, Fault> {
-        let (group, with_token) = (request.group.clone(), request.token.is_some());
-        let page = self.shared.service.filter_log_events(weight, request);
-        self.ask(Call::FilterLogEvents, &group, with_token, page).await
+    /// One page of a group or of some of its streams; as [`Streams::get`] otherwise.
+    pub(crate) async fn filter(&self, weight: Weight, request: &mut FilterEvents) -> Result<FilterPage, Fault> {
+        let one_stream = request.streams.len() == 1;
+        let about = About { group: request.group.clone(), with_token: request.token.is_some(), one_stream };
+        loop {
+            let page = self.shared.service.filter_log_events(weight, request.clone());
+            if let Some(page) = self.ask(Call::FilterLogEvents, &about, &mut request.limit, page).await? {
+                return Ok(page);
+            }
+        }
     }
 
+    /// The answer, or nothing if it was too large and `limit` is less now.
     async fn ask<T>(
         &self,
         call: Call,
-        group: &str,
-        with_token: bool,
+        about: &About,
+        limit: &mut Option<u32>,
         page: impl Future<Output = Result<T, SourceError>>,
-    ) -> Result<T, Fault> {
-        if let Some(refusal) = self.refusals.get(call, group) {
+    ) -> Result<Option<T>, Fault> {
+        if let Some(refusal) = self.refusals.get(call, &about.group) {
             return Err(refusal.into());
         }
         let answer = tokio::select! {
@@ -222,7 +233,20 @@ impl Streams {
             () = self.shared.stopping.cancelled() => return Err(Fault::Stopping),
             answer = page => answer,
         };
-        Ok(answer.inspect_err(|error| self.refusals.note(group, error, with_token))?)
+        match answer {
+            Ok(page) => Ok(Some(page)),
+            Err(error)
+                if error.kind == SourceErrorKind::TooLarge
+                    && let Some(less) = halved(*limit) =>
+            {
+                *limit = Some(less);
+                Ok(None)
+            }
+            Err(error) => {
+                self.refusals.note(about, &error);
+                Err(error.into())
+            }
+        }
     }
 }
 

@@ -203,6 +203,7 @@ impl Sweep {
         let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
         // Where the read began again because a token was refused, and how often since it came further.
         let (mut start, mut tries, mut empties) = (from, 0, 0);
+        let mut limit = None;
         loop {
             let page = match foreseen.take() {
                 Some(foreseen) => {
@@ -211,7 +212,10 @@ impl Sweep {
                 }
                 None => {
                     let request = request(&self.group, names, start, self.began.latest, token.clone());
-                    self.home.filter(Weight::Background, request).await
+                    let mut request = FilterEvents { limit, ..request };
+                    let answer = self.home.filter(Weight::Background, &mut request).await;
+                    limit = request.limit;
+                    answer
                 }
             };
             self.committed(pending.take()).await?;

@@ -286,6 +286,8 @@ pub enum SourceErrorKind {
     Invalid,
     /// The group's class doesn't answer this call.
     Unsupported,
+    /// The whole answer came, from the service itself, and is no JSON or lacks what it must hold.
+    Undecodable,
     /// The answer is larger than any that is taken: ask for less ([`halved`]).
     TooLarge,
 }

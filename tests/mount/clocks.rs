@@ -92,7 +92,6 @@ fn with_a_wrong_clock_tail_follows() {
 }
 
 #[test]
-#[ignore = "what is settled still goes by the machine's clock"]
 fn with_a_wrong_clock_a_second_mount_shows_what_came() {
     for offset in OFFSETS {
         let mut world = off_by(offset);

@@ -1,5 +1,6 @@
 //! Text that is none: half a surrogate pair, bytes that are no UTF-8. One message of that kind must not take its page along, nor one name.
 
+use crate::support::fake_cloudwatch::{Fault, FaultKind, Which};
 use crate::world::{Listener, World, output, read};
 use std::time::Duration;
 
@@ -96,4 +97,29 @@ fn a_stream_whose_name_is_no_text_hides_no_other() {
     let (_, log) = mounted.wait();
     let told = log.lines().filter(|line| line.contains("WARN") && line.contains(r"odd \xed\xa0\xbd")).count();
     assert_eq!(told, 1, "{log}");
+}
+
+#[test]
+fn a_page_of_several_that_is_no_json_has_them_asked_one_by_one() {
+    const STREAMS: usize = 5;
+    let mut world = World::start();
+    for i in 0..STREAMS {
+        world.put_history("g", &format!("s{i}"), &["first".into()]);
+    }
+    let mounted = world.mount(&["--poll-interval", "200ms"]);
+    let tails: Vec<Listener> = (0..STREAMS)
+        .map(|i| Listener::start(&format!("tail -n 1 -f {}", mounted.file(&format!("g/s{i}.log")).display())))
+        .collect();
+    for tail in &tails {
+        assert_eq!(tail.wait_for(1, Duration::from_secs(20)).len(), 1);
+    }
+    let which = Which { call: Some("FilterLogEvents".into()), group: Some("g".into()), stream: None };
+    world.fake.change(|plan| plan.faults = vec![Fault { which, ..Fault::new(FaultKind::GarbledBody) }]);
+    for i in 0..STREAMS {
+        world.put_now("g", &format!("s{i}"), "second");
+    }
+    for (i, tail) in tails.iter().enumerate() {
+        let lines: Vec<String> = tail.wait_for(2, Duration::from_secs(10)).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(lines, ["first", "second"], "s{i}");
+    }
 }

@@ -39,7 +39,6 @@ fn an_answer_without_end_takes_neither_the_memory_nor_the_others() {
 }
 
 #[test]
-#[ignore = "a page that is too large is not asked for in parts yet"]
 fn a_page_of_ten_thousand_large_events_is_read_in_parts() {
     let mut world = World::start();
     world.fake.change(|plan| plan.page_bytes = usize::MAX);

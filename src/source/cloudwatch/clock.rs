@@ -106,7 +106,7 @@ impl Exchange {
 }
 
 /// Whether the answer is the service's by its head. A proxy's own page (407, 502) has a `Date` too, but of the proxy's clock.
-fn is_dated(answer: &HttpResponse) -> bool {
+pub(super) fn is_dated(answer: &HttpResponse) -> bool {
     answer.headers().get("x-amzn-requestid").is_some()
 }
 

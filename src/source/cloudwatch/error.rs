@@ -3,7 +3,7 @@
 //! The status alone tells little (the service refuses with 400 throughout, throttling and credentials included). Messages are the
 //! service's own sentence, but for refused signatures: those quote the signed request, and with it the session token.
 
-use super::limit;
+use super::{clock, limit};
 use crate::model::printable;
 use crate::source::{Call, SourceError, SourceErrorKind};
 use aws_credential_types::provider::error::CredentialsError;
@@ -24,9 +24,14 @@ where
             let status = refusal.raw().status().as_u16();
             let (code, message) = (refusal.err().code(), refusal.err().message());
             match (code, status) {
-                // A success whose body can't be read is a cut answer.
+                // A success whose body can't be read: the service's own, or the page of a proxy that has everybody sign in.
                 (None, 200..=299) => {
-                    (SourceErrorKind::Network, format!("the answer was cut or is not JSON: {}", chain(refusal.err())))
+                    let kind = if clock::is_dated(refusal.raw()) {
+                        SourceErrorKind::Undecodable
+                    } else {
+                        SourceErrorKind::Network
+                    };
+                    (kind, format!("the answer was cut or is not JSON: {}", chain(refusal.err())))
                 }
                 _ => (of_refusal(code, message, status, with_token), sentence(code, message, status)),
             }
@@ -67,7 +72,7 @@ pub(crate) fn of_credentials(error: &CredentialsError) -> (SourceErrorKind, Stri
 
 /// An answer that lacks what it must hold.
 pub(crate) fn unusable(call: Call, lack: &str) -> SourceError {
-    SourceError { kind: SourceErrorKind::Network, call, message: format!("the answer can't be used: {lack}") }
+    SourceError { kind: SourceErrorKind::Undecodable, call, message: format!("the answer can't be used: {lack}") }
 }
 
 fn of_refusal(code: Option<&str>, message: Option<&str>, status: u16, with_token: bool) -> SourceErrorKind {

@@ -42,6 +42,11 @@ impl AnswerBody {
         AnswerBody { break_at: Some(bytes.len() / 2), ..AnswerBody::whole(bytes) }
     }
 
+    /// No JSON, from its first byte on.
+    pub(crate) fn garbled(bytes: Vec<u8>) -> AnswerBody {
+        AnswerBody::whole([b"<", bytes.as_slice()].concat())
+    }
+
     /// All but its last byte, and blanks for ever.
     pub(crate) fn endless(mut bytes: Vec<u8>) -> AnswerBody {
         bytes.pop();

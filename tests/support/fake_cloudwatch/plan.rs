@@ -314,6 +314,8 @@ pub(crate) enum FaultKind {
     TruncatedBody,
     /// The body comes in pieces, `ms` apart.
     SlowBody,
+    /// The body is no JSON.
+    GarbledBody,
     /// The body goes on for ever, with blanks in place of its last byte.
     EndlessBody,
     /// No answer, ever.

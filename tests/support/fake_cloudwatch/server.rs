@@ -124,6 +124,7 @@ async fn handle(state: Arc<State>, cut: Cut, request: Request<Incoming>) -> Resu
             FaultKind::ResetInBody => cut.after(400 + length / 2),
             FaultKind::TruncatedBody => body = Some(AnswerBody::truncated(whole.clone())),
             FaultKind::EndlessBody => body = Some(AnswerBody::endless(whole.clone())),
+            FaultKind::GarbledBody => body = Some(AnswerBody::garbled(whole.clone())),
             FaultKind::SlowBody => body = Some(AnswerBody::slow(whole.clone(), fault.ms)),
             _ => {}
         }
