@@ -7,6 +7,7 @@ use super::run::{Connected, connect};
 use crate::config::Config;
 use crate::fetch::{Fetch, Since};
 use crate::mount::unmount;
+use crate::source::DescribeGroups;
 use crate::store::Store;
 use crate::verify::{VerifyOptions, verify};
 use std::io;
@@ -27,7 +28,9 @@ pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result
         let _lock = CacheLock::take(&cache_dir, Purpose::Verify, unmount::is_mounted)?;
         let store = Store::open(&cache_dir)
             .map_err(|error| Failure::new(format!("cache folder {}: {error}", cache_dir.display())))?;
-        // What is settled by either clock; nothing is known of the service's yet.
+        // Any answer tells the service's time; trouble is met again, and told, where streams are asked for.
+        let _ = source.describe_log_groups(DescribeGroups { limit: Some(1), ..DescribeGroups::default() }).await;
+        // What is settled by either clock.
         let now = clock.moment().earliest;
         let mut settings = config.fetch_settings(source.quotas());
         // It chooses hours here, not streams.

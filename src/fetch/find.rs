@@ -18,13 +18,14 @@ use crate::fetch::listing::{Found, Listings, ROOT, lock};
 use crate::fetch::select::{possible_group, possible_stream, shows_group, shows_stream};
 use crate::fetch::service::Weight;
 use crate::model::GroupId;
+use crate::patience::{Deadline, before};
 use crate::store::names::{Names, longest_piece};
 use crate::store::row::{GroupRow, Named, StreamRow};
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Longest wait of a lookup: another one of the same name may wait behind it in the kernel.
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -407,7 +408,7 @@ fn exact_in<'a, Row>(meant: &'a Named<Row>, name: &'a str) -> Option<&'a str> {
 
 async fn bounded<T>(name: &str, question: impl Future<Output = Found<T>>) -> Found<T> {
     let subject = if name.is_empty() { ROOT } else { name };
-    timeout(LOOKUP, question)
+    before(&mut Deadline::after(LOOKUP), question)
         .await
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::TimedOut, subject, "the lookup got no answer within 5 s")))
+        .unwrap_or_else(|| Err(Error::new(ErrorKind::TimedOut, subject, "the lookup got no answer within 5 s")))
 }

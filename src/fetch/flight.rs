@@ -41,21 +41,21 @@ impl<K: Hash + Eq + Clone, V: Clone> Flights<K, V> {
     }
 }
 
-/// Questions that were answered with a no, each until a time of its own.
-pub(super) struct Negatives<K: Hash + Eq>(Mutex<LruCache<K, Instant>>);
+/// What was found out, such as that nobody has a name, each until a time of its own.
+pub(super) struct Remembered<K: Hash + Eq>(Mutex<LruCache<K, Instant>>);
 
-impl<K: Hash + Eq> Negatives<K> {
+impl<K: Hash + Eq> Remembered<K> {
     /// Remembers at most `most`.
     pub(super) fn new(most: NonZeroUsize) -> Self {
-        Negatives(Mutex::new(LruCache::new(most)))
+        Remembered(Mutex::new(LruCache::new(most)))
     }
 
-    /// The answer is no until `until`.
+    /// It holds until `until`.
     pub(super) fn insert(&self, key: K, until: Instant) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).put(key, until);
     }
 
-    /// Whether the answer is known to be no.
+    /// Whether it holds now.
     pub(super) fn contains(&self, key: &K) -> bool {
         let mut lru = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let live = lru.peek(key).is_some_and(|until| Instant::now() < *until);
@@ -109,14 +109,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_no_is_forgotten_in_time() {
-        let negatives = Negatives::new(NonZeroUsize::new(2).unwrap());
-        negatives.insert("a", Instant::now() + Duration::from_secs(1));
-        assert!(negatives.contains(&"a"));
+        let remembered = Remembered::new(NonZeroUsize::new(2).unwrap());
+        remembered.insert("a", Instant::now() + Duration::from_secs(1));
+        assert!(remembered.contains(&"a"));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!negatives.contains(&"a"));
+        assert!(!remembered.contains(&"a"));
         for name in ["b", "c", "d"] {
-            negatives.insert(name, Instant::now() + Duration::from_secs(1));
+            remembered.insert(name, Instant::now() + Duration::from_secs(1));
         }
-        assert!(!negatives.contains(&"b") && negatives.contains(&"d"));
+        assert!(!remembered.contains(&"b") && remembered.contains(&"d"));
     }
 }

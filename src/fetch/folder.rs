@@ -313,13 +313,15 @@ impl Drop for Run {
 pub(super) struct Met(Vec<u64>);
 
 impl Met {
-    /// The row at `seq` was met.
-    pub(super) fn insert(&mut self, seq: u64) {
+    /// The row at `seq` was met; whether for the first time.
+    pub(super) fn insert(&mut self, seq: u64) -> bool {
         let word = (seq / 64) as usize;
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
         }
-        self.0[word] |= 1 << (seq % 64);
+        let (before, bit) = (self.0[word], 1 << (seq % 64));
+        self.0[word] |= bit;
+        before & bit == 0
     }
 
     /// Whether the row at `seq` was met.

@@ -7,7 +7,7 @@
 //! the reader that began them. No lock is held over the catalogue or an await.
 
 use crate::error::{Error, ErrorKind};
-use crate::fetch::flight::{Flights, Negatives};
+use crate::fetch::flight::{Flights, Remembered};
 use crate::fetch::folder::{Folder, Progress, Verdict};
 use crate::fetch::select::{shows_group, shows_stream};
 use crate::fetch::service::{Weight, store_error};
@@ -50,21 +50,21 @@ pub(crate) struct Listings {
     pub(super) stream_flights: Flights<(GroupId, String), Found<StreamRow>>,
     pub(super) peek_flights: Flights<GroupId, Result<bool, Error>>,
     /// Groups never listed whose newest page was read for a lookup, until it may be read again.
-    pub(super) peeked: Negatives<GroupId>,
+    pub(super) peeked: Remembered<GroupId>,
     /// Slugs of whose pieces the service was asked for groups, until they may be asked for again.
-    pub(super) pieces: Negatives<String>,
+    pub(super) pieces: Remembered<String>,
     /// Names that a lookup didn't find; `None` is the root.
-    pub(super) nobody: Negatives<(Option<GroupId>, String)>,
+    pub(super) nobody: Remembered<(Option<GroupId>, String)>,
     /// The account that the answers come from, or why the cache isn't that one's; not set before the first answer.
     pub(super) account: OnceLock<Result<String, String>>,
     /// Groups whose newest page was read, until it counts as old.
-    pub(super) newest_pages: Negatives<GroupId>,
+    pub(super) newest_pages: Remembered<GroupId>,
     /// Streams that the service has told of by their exact names, until that counts as old.
-    pub(super) confirmed: Negatives<StreamId>,
+    pub(super) confirmed: Remembered<StreamId>,
     /// Slugs of which `.cwlogs/errors` says how far their groups were looked through.
-    pub(super) told: Negatives<(GroupId, String)>,
+    pub(super) told: Remembered<(GroupId, String)>,
     /// Exact names seen in answers that an exact lookup didn't find.
-    pub(super) unlisted: Negatives<(GroupId, String)>,
+    pub(super) unlisted: Remembered<(GroupId, String)>,
 }
 
 /// A group that somebody watches.
@@ -93,13 +93,13 @@ impl Listings {
             group_flights: Flights::new(),
             stream_flights: Flights::new(),
             peek_flights: Flights::new(),
-            peeked: Negatives::new(NOBODY),
-            pieces: Negatives::new(NOBODY),
-            nobody: Negatives::new(NOBODY),
-            newest_pages: Negatives::new(NOBODY),
-            confirmed: Negatives::new(NOBODY),
-            unlisted: Negatives::new(NOBODY),
-            told: Negatives::new(NOBODY),
+            peeked: Remembered::new(NOBODY),
+            pieces: Remembered::new(NOBODY),
+            nobody: Remembered::new(NOBODY),
+            newest_pages: Remembered::new(NOBODY),
+            confirmed: Remembered::new(NOBODY),
+            unlisted: Remembered::new(NOBODY),
+            told: Remembered::new(NOBODY),
             account: OnceLock::new(),
         })
     }

@@ -33,6 +33,8 @@ struct State {
     failing: Option<SourceErrorKind>,
     hanging: bool,
     latency: Duration,
+    /// Empty pages before the first one of each listing.
+    empties: u64,
     events: HashMap<(String, String), Vec<LogEvent>>,
 }
 
@@ -100,6 +102,11 @@ impl ScriptedSource {
         self.0.lock().unwrap().latency = latency;
     }
 
+    /// Each listing begins with so many empty pages.
+    pub(crate) fn empty_pages(&self, empties: u64) {
+        self.0.lock().unwrap().empties = empties;
+    }
+
     pub(crate) fn calls(&self, call: Call) -> usize {
         self.0.lock().unwrap().calls.get(&call).copied().unwrap_or(0)
     }
@@ -120,8 +127,12 @@ impl ScriptedSource {
     }
 }
 
-fn page<T>(items: Vec<T>, token: Option<String>, limit: Option<u32>) -> Page<T> {
-    let start: usize = token.map_or(0, |t| t.parse().unwrap());
+fn page<T>(items: Vec<T>, token: Option<String>, limit: Option<u32>, empties: u64) -> Page<T> {
+    let met = token.as_ref().and_then(|token| token.strip_prefix('e')).map_or(0, |met| met.parse().unwrap());
+    if met < empties && token.as_ref().is_none_or(|token| token.starts_with('e')) {
+        return Page { items: Vec::new(), next: Some(format!("e{}", met + 1)) };
+    }
+    let start: usize = token.filter(|token| !token.starts_with('e')).map_or(0, |t| t.parse().unwrap());
     let limit = limit.unwrap_or(50) as usize;
     let next = (start + limit < items.len()).then(|| (start + limit).to_string());
     Page { items: items.into_iter().skip(start).take(limit).collect(), next }
@@ -136,12 +147,13 @@ impl LogSource for ScriptedSource {
         let is_asked_for = |g: &&LogGroup| g.name.starts_with(&prefix) && g.name.contains(&pattern);
         let state = self.0.lock().unwrap();
         let groups = state.groups.values().map(|(g, _)| g).filter(is_asked_for).cloned().collect();
-        Ok(page(groups, request.token, request.limit))
+        Ok(page(groups, request.token, request.limit, state.empties))
     }
 
     async fn describe_log_streams(&self, request: DescribeStreams) -> Result<Page<LogStream>, SourceError> {
         self.enter(Call::DescribeLogStreams).await?;
         let state = self.0.lock().unwrap();
+        let empties = state.empties;
         let Some((_, streams)) = state.groups.get(&request.group) else {
             return Err(SourceError {
                 kind: SourceErrorKind::NotFound,
@@ -154,7 +166,7 @@ impl LogSource for ScriptedSource {
             Some(prefix) => streams.retain(|s| s.name.starts_with(prefix.as_str())),
             None => streams.sort_by_key(|s| std::cmp::Reverse(s.last_event)),
         }
-        Ok(page(streams, request.token, request.limit))
+        Ok(page(streams, request.token, request.limit, empties))
     }
 
     async fn get_log_events(&self, request: GetEvents) -> Result<EventPage, SourceError> {

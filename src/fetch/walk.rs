@@ -11,7 +11,8 @@ use crate::fetch::folder::{Met, Run};
 use crate::fetch::listing::{Listings, ROOT};
 use crate::fetch::select::{last_sign, oldest_shown, possible_stream, shows_group, shows_stream, walk_prefixes};
 use crate::fetch::service::{STOPPING, Weight, store_error, to_error};
-use crate::model::{LogGroup, LogStream};
+use crate::fetch::stale::Copied;
+use crate::model::{GroupId, LogGroup, LogStream};
 use crate::source::{DescribeGroups, DescribeStreams, SourceError, SourceErrorKind};
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError, StoreErrorKind, Upserted};
@@ -29,6 +30,8 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 const LOOK_PAGES: u64 = 50;
 /// A walk for a lookup that ends without a page for so long is in trouble, and no proof that a name isn't there.
 const SILENT: Duration = Duration::from_secs(2);
+/// Pages in a row that may bring nothing before a listing counts as endless.
+const MOST_BARREN: u32 = 20;
 /// Rows read from the catalogue at a time.
 const CHUNK: usize = 256;
 
@@ -40,6 +43,21 @@ struct Stored {
     too_old: bool,
 }
 
+/// Counts pages in a row that brought nothing. The service gives some now and then, but a listing of nothing else would go on for ever.
+#[derive(Default)]
+struct Barren(u32);
+
+impl Barren {
+    fn page(&mut self, subject: &str, brought_something: bool) -> Result<(), Error> {
+        self.0 = if brought_something { 0 } else { self.0 + 1 };
+        if self.0 < MOST_BARREN {
+            return Ok(());
+        }
+        let why = "its listing goes on and on and brings nothing";
+        Err(Error::new(ErrorKind::TimedOut, subject, why))
+    }
+}
+
 /// How far a walk went.
 enum Walked {
     /// To the end, or to where the selection shows nothing any more.
@@ -48,19 +66,27 @@ enum Walked {
     Part(u64),
 }
 
-/// Ends a run. Whoever waits is given the error; the trace is for runs that nobody waits for.
-fn finish(run: Run, result: Result<Walked, Error>) {
-    match result {
-        Ok(Walked::Whole) => run.done(),
-        Ok(Walked::Part(streams)) => run.looked(streams),
-        Err(error) => {
-            tracing::debug!("a listing failed: {error}");
-            run.failed(error);
+impl Listings {
+    /// Ends a run of `group`'s listing (`None`: the groups'). Whoever waits is given the error; where rows of before are shown, it is told
+    /// that they may be old.
+    fn finish(&self, run: Run, group: Option<GroupId>, result: Result<Walked, Error>) {
+        let listing = Copied::Listing(group);
+        match result {
+            Ok(Walked::Whole) => {
+                self.shared.stale.clear(listing);
+                run.done();
+            }
+            Ok(Walked::Part(streams)) => run.looked(streams),
+            Err(error) => {
+                tracing::debug!("a listing failed: {error}");
+                if !run.is_first() && error.kind() != ErrorKind::Stopping {
+                    self.shared.stale.note(listing, self.now(), &error);
+                }
+                run.failed(error);
+            }
         }
     }
-}
 
-impl Listings {
     /// Lists the groups in the background.
     pub(super) fn list_root(self: &Arc<Self>, run: Run) {
         let listings = Arc::clone(self);
@@ -70,7 +96,7 @@ impl Listings {
                 () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, ROOT, STOPPING)),
                 result = listings.walk_root(&run) => result.map(|()| Walked::Whole),
             };
-            finish(run, result);
+            listings.finish(run, None, result);
         });
     }
 
@@ -94,7 +120,7 @@ impl Listings {
                 () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, name, STOPPING)),
                 result = listings.walk_group(&run, &row, weight, until) => result,
             };
-            finish(run, result);
+            listings.finish(run, Some(row.id), result);
         });
     }
 
@@ -103,24 +129,30 @@ impl Listings {
         let announce = !run.is_first();
         let (mut met, mut pages) = (Met::default(), 0);
         for prefix in walk_prefixes(&settings.selection) {
-            let mut token = None;
+            let (mut token, mut of_prefix, mut barren) = (None, Met::default(), Barren::default());
             loop {
                 let request =
                     DescribeGroups { prefix: prefix.clone(), token: token.clone(), ..DescribeGroups::default() };
                 let weight = run.folder().weight(Weight::Background);
                 let answer = self.shared.service.describe_log_groups(weight, request).await;
                 let page = answer.map_err(|error| to_error(ROOT, error))?;
+                let mut brought = !page.items.is_empty();
                 let mut groups = page.items;
                 groups.retain(|group| shows_group(&settings.selection, &group.name));
-                for row in self.store_groups(groups, announce).await? {
+                let rows = self.store_groups(groups, announce).await?;
+                let mut new = 0;
+                for row in &rows {
                     met.insert(row.seq);
+                    new += usize::from(of_prefix.insert(row.seq));
                 }
+                brought &= rows.is_empty() || new > 0;
                 run.stored();
                 pages += 1;
                 // The same token again would go round for ever.
                 if page.next.is_none() || page.next == token {
                     break;
                 }
+                barren.page(ROOT, brought)?;
                 token = page.next;
             }
         }
@@ -185,7 +217,7 @@ impl Listings {
         until: Option<Instant>,
     ) -> Result<Walked, Error> {
         let (mut token, mut pages, mut streams) = (None, 0u64, 0u64);
-        let mut last_page = Instant::now();
+        let (mut last_page, mut barren) = (Instant::now(), Barren::default());
         let whole = loop {
             let page = self.store_page(run, row, weight, token.clone());
             tokio::pin!(page);
@@ -204,9 +236,7 @@ impl Listings {
             last_page = Instant::now();
             pages += 1;
             streams += stored.upserted.rows.len() as u64;
-            for row in &stored.upserted.rows {
-                met.insert(row.seq);
-            }
+            let new = stored.upserted.rows.iter().filter(|row| met.insert(row.seq)).count();
             if stored.next.is_none() || stored.next == token {
                 break true;
             }
@@ -216,6 +246,7 @@ impl Listings {
             if pages >= LOOK_PAGES && run.is_look() {
                 return Ok(Walked::Part(streams));
             }
+            barren.page(&row.group.name, new > 0)?;
             token = stored.next;
         };
         if pages > 1 {
@@ -230,7 +261,7 @@ impl Listings {
 
     /// Reads the newest pages until one brings nothing new.
     async fn refresh_head(&self, run: &Run, row: &GroupRow, weight: Weight) -> Result<(), Error> {
-        let mut token = None;
+        let (mut token, mut barren) = (None, Barren::default());
         loop {
             let stored = self.store_page(run, row, weight, token.clone()).await?;
             // An empty page in the middle brings nothing new, and proves nothing either.
@@ -238,6 +269,7 @@ impl Listings {
             if met || stored.too_old || stored.next.is_none() || stored.next == token {
                 return Ok(());
             }
+            barren.page(&row.group.name, !stored.upserted.rows.is_empty())?;
             token = stored.next;
         }
     }
@@ -311,10 +343,19 @@ impl Listings {
 
     /// Asks for a group by its exact name: one call. If the service doesn't list it, a row of it is forgotten.
     pub(super) async fn exact_group(&self, weight: Weight, name: &str) -> Result<Option<GroupRow>, Error> {
-        let request = DescribeGroups { prefix: Some(name.to_owned()), limit: Some(1), ..DescribeGroups::default() };
-        let answer = self.shared.service.describe_log_groups(weight, request).await;
-        let page = answer.map_err(|error| to_error(name, error))?;
-        let groups: Vec<_> = page.items.into_iter().filter(|group| group.name == name).collect();
+        let (mut request, mut barren) = (DescribeGroups::default(), Barren::default());
+        (request.prefix, request.limit) = (Some(name.to_owned()), Some(1));
+        let found = loop {
+            let answer = self.shared.service.describe_log_groups(weight, request.clone()).await;
+            let page = answer.map_err(|error| to_error(name, error))?;
+            // An empty page that isn't the last says nothing of a name.
+            if !page.items.is_empty() || page.next.is_none() || page.next == request.token {
+                break page.items;
+            }
+            barren.page(name, false)?;
+            request.token = page.next;
+        };
+        let groups: Vec<_> = found.into_iter().filter(|group| group.name == name).collect();
         if !groups.is_empty() {
             let announce = self.root.progress().known;
             return Ok(self.store_groups(groups, announce).await?.pop());
@@ -345,17 +386,26 @@ impl Listings {
         name: &str,
         announce: bool,
     ) -> Result<Option<StreamRow>, Error> {
-        let request = DescribeStreams {
+        let mut request = DescribeStreams {
             group: group.group.name.clone(),
             prefix: Some(name.to_owned()),
             token: None,
             limit: Some(1),
         };
-        let page = match self.shared.service.describe_log_streams(weight, request).await {
-            Ok(page) => page,
-            Err(error) => return Err(self.refused(group, error).await),
+        let mut barren = Barren::default();
+        let found = loop {
+            let page = match self.shared.service.describe_log_streams(weight, request.clone()).await {
+                Ok(page) => page,
+                Err(error) => return Err(self.refused(group, error).await),
+            };
+            // An empty page that isn't the last says nothing of a name.
+            if !page.items.is_empty() || page.next.is_none() || page.next == request.token {
+                break page.items;
+            }
+            barren.page(name, false)?;
+            request.token = page.next;
         };
-        let streams: Vec<_> = page.items.into_iter().filter(|stream| stream.name == name).collect();
+        let streams: Vec<_> = found.into_iter().filter(|stream| stream.name == name).collect();
         if !streams.is_empty() {
             let row = self.store_streams(group, streams, announce).await?.rows.pop();
             if let Some(row) = &row {

@@ -129,11 +129,8 @@ fn copy_index(room: &Room, id: StreamId, committed: u64, fresh: &Fresh) -> Resul
 /// Copies what is right of the text; tells whether that is all.
 fn copy_text(room: &Room, live: &Live, filed: &Filed, fresh: &Fresh) -> Result<bool, StoreError> {
     let mut whole = true;
-    let old = match room.disk.open(&fresh.place, false) {
-        Ok(file) => Some(file),
-        // Evicted, or one that can't even be opened: all of it is fetched again.
-        Err(_) => None,
-    };
+    // Evicted, or one that can't even be opened: all of it is fetched again.
+    let old = room.disk.open(&fresh.place, false).ok();
     let index = IndexFile::open(room, live.id)?;
     for block in live.blocks(room, filed)? {
         let text = old.as_deref().and_then(|old| text_of(&block, old).ok());

@@ -14,6 +14,7 @@ const TTL: Duration = Duration::from_secs(10);
 const HOUR: i64 = 3_600_000;
 const NOW: Timestamp = Timestamp(1_000_000 * HOUR);
 
+mod endless;
 mod lookups;
 
 struct Room {
