@@ -110,6 +110,15 @@ pub struct Moment {
     pub now: Timestamp,
     /// The later of the two: what a read up to it leaves out is stamped ahead by either clock.
     pub latest: Timestamp,
+    /// In time since boot; `None` for a moment of an earlier run.
+    at: Option<Duration>,
+}
+
+impl From<Timestamp> for Moment {
+    /// What was recorded of a moment of an earlier run.
+    fn from(at: Timestamp) -> Moment {
+        Moment { earliest: at, now: at, latest: at, at: None }
+    }
 }
 
 /// The service's clock as far as its answers tell, and the machine's where they don't.
@@ -202,7 +211,14 @@ impl ServiceClock {
     pub fn moment(&self) -> Moment {
         let machine = self.machine.now();
         let now = self.service().map_or(machine, |service| service.min(machine + MOST_AHEAD));
-        Moment { earliest: now.min(machine), now, latest: now.max(machine) }
+        Moment { earliest: now.min(machine), now, latest: now.max(machine), at: Some(self.machine.since_boot()) }
+    }
+
+    /// An earlier `moment` by what is known now: it may have been before the first answer told the service's time.
+    pub fn again(&self, moment: Moment) -> Moment {
+        let (Some(at), Some(offset), false) = (moment.at, *self.offset.borrow(), self.is_one) else { return moment };
+        let now = Timestamp(offset + millis(at)).min(moment.latest + MOST_AHEAD);
+        Moment { earliest: moment.earliest.min(now), now, latest: moment.latest.max(now), ..moment }
     }
 
     /// By how many ms the machine's clock is ahead of the service's, or behind it; `None` if that isn't known.
@@ -257,7 +273,7 @@ mod tests {
     }
 
     fn seconds(clock: &ServiceClock) -> [i64; 3] {
-        let Moment { earliest, now, latest } = clock.moment();
+        let Moment { earliest, now, latest, .. } = clock.moment();
         [earliest, now, latest].map(|at| (at.0 - NOON.0).div_euclid(1000))
     }
 

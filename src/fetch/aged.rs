@@ -122,7 +122,7 @@ async fn one_group(home: &Arc<Streams>, group: &Arc<Group>) -> Result<usize, Fau
                 let mut seals = Vec::with_capacity(chunk.len());
                 for (id, .., from) in chunk.iter().filter(|(id, ..)| !swept.refused.contains_key(id)) {
                     let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
-                    batch.seal = Some(Seal { from: *from, began: now.earliest });
+                    batch.seal = Some(Seal { from: *from, began: now });
                     seals.push(batch);
                 }
                 failed += swept.refused.len() + commit(home, seals).await?.refused.len();

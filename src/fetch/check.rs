@@ -104,11 +104,38 @@ pub(crate) struct Swept {
 
 /// Brings the complete streams among `wanted` up to date and notes what it vouches for; tells for which of them it can't.
 pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet<StreamId>) -> Result<Refused, Fault> {
+    loop {
+        let trust = Trust::of(&home.shared.clock);
+        // At most once more: once the service's clock is known it stays known.
+        if let Some(refused) = check_by(&home, &group, &wanted, trust).await? {
+            return Ok(refused);
+        }
+    }
+}
+
+/// Whether the first answer has come since a check of `waiting` began at `now`, and tells that it must begin anew: it may have taken for
+/// settled, or for the future, what isn't.
+fn was_misled(home: &Streams, members: &Members, waiting: &HashSet<StreamId>, trust: Trust, now: Moment) -> bool {
+    let clock = &home.shared.clock;
+    if trust.is_by_service() || !clock.is_known() {
+        return false;
+    }
+    let (by_service, trust) = (clock.again(now), Trust::of(clock));
+    (by_service.earliest, by_service.latest) != (now.earliest, now.latest)
+        || waiting.iter().any(|id| members.extents.get(id).is_some_and(|(_, extent)| !trust.holds_of(extent)))
+}
+
+/// As `check`; `None` if it was misled by the machine's clock.
+async fn check_by(
+    home: &Arc<Streams>,
+    group: &Arc<Group>,
+    wanted: &HashSet<StreamId>,
+    trust: Trust,
+) -> Result<Option<Refused>, Fault> {
     let began = home.begin();
     let now = home.shared.clock.moment();
-    let trust = Trust::of(&home.shared.clock);
     let settings = home.shared.settings.borrow().clone();
-    let members = load(&home, &group).await?;
+    let members = load(home, group).await?;
     let waiting: HashSet<StreamId> = wanted.iter().copied().filter(|id| members.extents.contains_key(id)).collect();
     let (chain, past, from_edges, late, too_large, unread) = {
         let mut state = lock(&group.checks.state);
@@ -137,7 +164,7 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
     let mut busy = HashSet::new();
     for depth in depths {
         let Some(plan) = plan(&edges, &waiting, past.as_ref(), *depth, settings.late_window, SLACK) else {
-            return Ok(Refused::new());
+            return Ok(Some(Refused::new()));
         };
         let hopeless = too_large.is_some_and(|(from, until)| plan.from <= from && Instant::now() < until);
         // What isn't settled is looked at again however large the group is: a read of the late window doesn't stand for that.
@@ -149,19 +176,24 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
             continue;
         }
         tried = Some(plan.from);
-        let swept = sweep(&home, &group, &members, &[], plan.from, now, Weight::Refreshing, pages).await;
+        let swept = sweep(home, group, &members, &[], plan.from, now, Weight::Refreshing, pages).await;
         let swept = match swept {
             Err(fault) if fault.is_refusal() => break,
             swept => swept?,
         };
+        if was_misled(home, &members, &waiting, trust, now) {
+            return Ok(None);
+        }
         if swept.drained {
             let near = *depth == Depth::Near && past.as_ref().is_some_and(|p| p.large);
             let back = back(past.as_ref(), *depth, settings.late_window);
             let settle_after = settings.settle_after;
-            let done = Done { plan, near, back, began, now, swept, edges: &edges, settle_after, trust };
-            note_whole(&group, past.as_ref(), &done);
-            seal_aged(&home, &members, &done).await?;
-            return Ok(done.swept.refused);
+            let by_service = home.shared.clock.is_known();
+            let now = home.shared.clock.again(now);
+            let done = Done { plan, near, back, began, now, swept, edges: &edges, settle_after, trust, by_service };
+            note_whole(group, past.as_ref(), &done);
+            seal_aged(home, &members, &done).await?;
+            return Ok(Some(done.swept.refused));
         }
         lock(&group.checks.state).too_large = Some((plan.from, Instant::now() + TOO_LARGE));
         busy = swept.seen;
@@ -172,7 +204,10 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
     if due {
         lock(&group.checks.state).from_edges = Some(began);
     }
-    by_names(&home, &group, &members, &edges, &waiting, &busy, back_more).await
+    if was_misled(home, &members, &waiting, trust, now) {
+        return Ok(None);
+    }
+    by_names(home, group, &members, &edges, &waiting, &busy, back_more).await.map(Some)
 }
 
 struct Done<'a> {
@@ -186,6 +221,7 @@ struct Done<'a> {
     edges: &'a [(StreamId, Timestamp)],
     settle_after: Duration,
     trust: Trust,
+    by_service: bool,
 }
 
 /// A whole check ended well: it vouches, and extends the chain if it read from edges.
@@ -205,7 +241,7 @@ fn note_whole(group: &Group, past: Option<&Past>, done: &Done<'_>) {
         && state.chain.is_none_or(|chain| within(done.plan.from, to) >= within(chain.from, chain.to));
     // What wasn't kept of one stream is missing behind its edge: no chain may speak for it.
     if done.swept.refused.is_empty() {
-        let check = Vouch { from: done.plan.from, to, by_service: done.trust.is_by_service() };
+        let check = Vouch { from: done.plan.from, to, by_service: done.by_service };
         let chain = extend(state.chain, check, anew);
         state.set_chain(chain);
     }
@@ -222,7 +258,7 @@ async fn seal_aged(home: &Arc<Streams>, members: &Members, done: &Done<'_>) -> R
         let aged = members.extents.get(id).is_some_and(|(_, extent)| !done.trust.holds_of(extent));
         if aged && *from >= done.plan.from && !done.swept.refused.contains_key(id) {
             let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
-            batch.seal = Some(Seal { from: *from, began: done.now.earliest });
+            batch.seal = Some(Seal { from: *from, began: done.now });
             seals.push(batch);
         }
     }
@@ -422,7 +458,7 @@ async fn by_names(
                 let aged = members.extents.get(id).is_some_and(|(_, extent)| !trust.holds_of(extent));
                 if aged || now.earliest - settle_after >= old + back + SEAL_STEP {
                     let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
-                    batch.seal = Some(Seal { from: old, began: now.earliest });
+                    batch.seal = Some(Seal { from: old, began: now });
                     seals.push(batch);
                 }
             }

@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::merge::{Counted, is_any_missing, missing, span_of};
 use super::stream::{Stream, Streams};
 use super::vouch::{Trust, own_edge, settles};
+use crate::clock::Moment;
 use crate::model::{LogEvent, Span, StreamId, Timestamp};
 use crate::store::row::StreamRow;
 use crate::store::{Append, Counts};
@@ -26,7 +27,7 @@ pub(crate) struct Seal {
     /// It read from here on; not after the stream's settled edge.
     pub(crate) from: Timestamp,
     /// When it began. What an earlier part of it read must have been settled by then, or have been read again.
-    pub(crate) began: Timestamp,
+    pub(crate) began: Moment,
 }
 
 /// One stream's share of a commit.
@@ -37,7 +38,7 @@ pub(crate) struct Batch {
     pub(crate) only_complete: bool,
     /// It has now been read to its end.
     pub(crate) complete: bool,
-    pub(crate) read_to: Option<Timestamp>,
+    pub(crate) read_to: Option<Moment>,
     pub(crate) seal: Option<Seal>,
     /// Progress even if nothing is appended.
     pub(crate) beat: bool,
@@ -185,11 +186,13 @@ fn plan(home: &Streams, batch: Batch) -> Result<Planned, Fault> {
         Some(seal) => settled_to(home, &row, seal, settle_after, &events)?,
         None => None,
     };
-    let read_to = batch.read_to.filter(|at| *at != row.extent.read_to);
+    // The service's clock is perhaps known by now, and was not when the read began.
+    let clock = &home.shared.clock;
+    let read_to = batch.read_to.map(|at| clock.again(at).earliest).filter(|at| *at != row.extent.read_to);
     let complete = batch.complete && !row.extent.complete;
     let appends = !events.is_empty() || complete || settled_to.is_some() || read_to.is_some();
     let moves = batch.beat || !events.is_empty() || complete;
-    let settled_by_service = home.shared.clock.is_known();
+    let settled_by_service = clock.is_known();
     let append =
         Append { stream: Some(row.id), events, complete: batch.complete, settled_to, settled_by_service, read_to };
     Ok(Planned { append: appends.then_some(append), moves })
@@ -212,7 +215,8 @@ fn settled_to(
     settle_after: std::time::Duration,
     new: &[LogEvent],
 ) -> Result<Option<Timestamp>, Fault> {
-    let by_age = seal.began - settle_after;
+    let began = home.shared.clock.again(seal.began).earliest;
+    let by_age = began - settle_after;
     let trust = Trust::of(&home.shared.clock);
     let before = own_edge(&row.extent, trust);
     // An edge that can't be relied on is set anew, though it may be no later.
@@ -225,5 +229,5 @@ fn settled_to(
     let fresh =
         new.iter().filter(|e| span.contains(e.timestamp) && e.ingestion_time >= by_age).map(|e| e.timestamp).min();
     let young = stored.into_iter().chain(fresh).min();
-    Ok(Some(settles(seal.began, settle_after, young)).filter(|edge| moves(*edge)))
+    Ok(Some(settles(began, settle_after, young)).filter(|edge| moves(*edge)))
 }

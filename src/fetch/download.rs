@@ -181,14 +181,14 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     let began = stream.home.begin();
     let now = stream.home.shared.clock.moment();
     let (start, read_to) = match row.extent.newest {
-        None => (None, now.earliest),
+        None => (None, now),
         Some(newest) => {
             // What an earlier part read may since have got late events; what was settled when it was read has not.
             let settled = settled(&stream, row.extent.read_to)?;
             if newest <= settled {
-                (Some(newest), now.earliest)
+                (Some(newest), now)
             } else {
-                (Some(settled.max(Timestamp::EPOCH)), row.extent.read_to)
+                (Some(settled.max(Timestamp::EPOCH)), row.extent.read_to.into())
             }
         }
     };
@@ -229,8 +229,8 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     };
     let events = last.page.len() as u64;
     last.complete = true;
-    last.read_to = Some(now.earliest);
-    last.seal = (!is_doubtful).then_some(Seal { from: Timestamp::EPOCH, began: now.earliest });
+    last.read_to = Some(now);
+    last.seal = (!is_doubtful).then_some(Seal { from: Timestamp::EPOCH, began: now });
     last.beat = true;
     refresh::was_read(&stream, began);
     commit_one(&stream.home, last).await?;
@@ -256,8 +256,8 @@ fn settled(stream: &Stream, began: Timestamp) -> Result<Timestamp, Fault> {
     Ok(settles(began, settle_after, young))
 }
 
-/// Reads the end again if checks of the group have meanwhile settled more than a download that began at `now`: they passed it over, for it
-/// wasn't complete, and would yet speak for it. Tells when what counts as its read began; `None` if it was left early.
+/// Reads the end again if the service's clock, known by now, is ahead of what ended the download that began at `now`, or if checks of the
+/// group have meanwhile settled more than it: they passed it over, for it wasn't complete, and would yet speak for it. Tells when what counts as its read began; `None` if it was left early.
 async fn join_checks(
     stream: &Arc<Stream>,
     mut began: Instant,
@@ -267,7 +267,8 @@ async fn join_checks(
     for _ in 0..JOIN_TRIES {
         let edge = now.earliest - stream.home.shared.settings.borrow().settle_after;
         let chain = stream.group.chain(Trust::of(&stream.home.shared.clock));
-        if chain.is_none_or(|chain| chain.to <= edge) {
+        let is_ahead = stream.home.shared.clock.again(now).latest > now.latest;
+        if !is_ahead && chain.is_none_or(|chain| chain.to <= edge) {
             break;
         }
         (began, now) = (stream.home.begin(), stream.home.shared.clock.moment());

@@ -11,6 +11,7 @@ use super::service::Weight;
 use super::stream::{Stream, Streams, lock};
 use super::tally::Tally;
 use super::vouch::AHEAD;
+use crate::clock::Moment;
 use crate::model::Timestamp;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,7 @@ pub(crate) struct Read<'a> {
     /// Exclusive.
     pub(crate) end: Timestamp,
     /// Goes with the first commit.
-    pub(crate) read_to: Option<Timestamp>,
+    pub(crate) read_to: Option<Moment>,
     /// See [`Batch::only_complete`].
     pub(crate) only_complete: bool,
     /// Counts the calls made.

@@ -409,8 +409,9 @@ pub(crate) async fn read_from(
     waits: Weak<()>,
 ) -> Result<(), Fault> {
     let began = stream.home.begin();
-    let now = stream.home.shared.clock.moment();
-    let end = now.latest + Duration::from_millis(1);
+    let clock = &stream.home.shared.clock;
+    let mut now = clock.moment();
+    let mut end = now.latest + Duration::from_millis(1);
     let mut start = stream.past_the_desert(Some(from)).unwrap_or(from);
     loop {
         let read = Read {
@@ -428,6 +429,11 @@ pub(crate) async fn read_from(
                 stream.is_gone();
                 return Err(stream.not_found().into());
             }
+            Ok(Drained::All(_)) if clock.again(now).latest > now.latest => {
+                // The first answer told that the service's clock is ahead of what this read to.
+                now = clock.moment();
+                end = now.latest + Duration::from_millis(1);
+            }
             Ok(Drained::All(_)) => break,
             Ok(Drained::LeftEarly) => return Ok(()),
             Ok(Drained::Stuck(at)) => start = stream.leave_desert(at)?.ok_or(Fault::Empties)?,
@@ -436,9 +442,9 @@ pub(crate) async fn read_from(
     }
     let mut last = ahead(&stream, weight, end, now.latest).await?;
     last.only_complete = true;
-    last.read_to = Some(now.earliest);
+    last.read_to = Some(now);
     // What was passed over may hold events yet.
-    last.seal = (start == from).then_some(Seal { from, began: now.earliest });
+    last.seal = (start == from).then_some(Seal { from, began: now });
     last.beat = true;
     commit_one(&stream.home, last).await?;
     was_read(&stream, began);

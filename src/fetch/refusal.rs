@@ -42,14 +42,17 @@ impl Refusals {
             return;
         }
         let group = about.group.as_str();
-        // A request that neither call takes may be about one stream's name: the others must still be asked for.
-        if error.kind == SourceErrorKind::Invalid && EVENT_CALLS.iter().any(|call| self.get(*call, group).is_some()) {
+        // A request that neither call takes may be about one stream's name, and a policy may allow GetLogEvents by stream: the others must
+        // still be asked for.
+        let is_by_stream = error.kind == SourceErrorKind::Invalid || error.call == Call::GetLogEvents;
+        if is_by_stream && EVENT_CALLS.iter().any(|call| self.get(*call, group).is_some()) {
             return;
         }
         let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.len() >= MOST {
             refusals.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
         }
+        refusals.remove(&(Call::GetLogEvents, group.to_owned()));
         if refusals.len() < MOST {
             refusals.insert((error.call, group.to_owned()), (Instant::now(), error.clone()));
         }
@@ -115,6 +118,18 @@ mod tests {
         refusals.note(&about(false), &failed(SourceErrorKind::Invalid));
         refusals.note(&about(false), &SourceError { call: Call::GetLogEvents, ..failed(SourceErrorKind::Invalid) });
         assert!(refusals.get(Call::GetLogEvents, "/a").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_no_call_may_read_doesn_t_close_the_group() {
+        for calls in [[Call::GetLogEvents, Call::FilterLogEvents], [Call::FilterLogEvents, Call::GetLogEvents]] {
+            let refusals = Refusals::default();
+            for call in calls {
+                refusals.note(&about(false), &SourceError { call, ..failed(SourceErrorKind::Denied) });
+            }
+            assert!(refusals.get(Call::GetLogEvents, "/a").is_none(), "policies may allow it by stream");
+            assert!(refusals.get(Call::FilterLogEvents, "/a").is_some());
+        }
     }
 
     #[tokio::test(start_paused = true)]

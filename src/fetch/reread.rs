@@ -200,8 +200,8 @@ async fn seal(home: &Arc<Streams>, read: &[(Timestamp, Target)], now: Moment, se
     }
     let batches = read.iter().map(|(_, target)| {
         let mut batch = Batch::events(target.stream.clone(), Vec::new(), true);
-        batch.seal = Some(Seal { from: target.extent.settled_to, began: now.earliest });
-        batch.read_to = Some(now.earliest);
+        batch.seal = Some(Seal { from: target.extent.settled_to, began: now });
+        batch.read_to = Some(now);
         batch
     });
     commit(home, batches.collect()).await.map(drop)

@@ -14,6 +14,7 @@ use super::service::Weight;
 use super::stream::Stream;
 use super::vouch::AHEAD;
 use super::windows::{Id, Windows};
+use crate::clock::Moment;
 use crate::model::Timestamp;
 use crate::source::{Call, SourceErrorKind};
 use futures_util::StreamExt;
@@ -43,7 +44,7 @@ pub(crate) struct Long<'a> {
     /// The newest event that the listing tells of.
     pub(crate) newest_told: Option<Timestamp>,
     /// Goes with the first commit.
-    pub(crate) read_to: Option<Timestamp>,
+    pub(crate) read_to: Option<Moment>,
     /// By which call its head is read first.
     pub(crate) via: Via,
     /// Whether it is left where nothing but empty pages comes; else it goes on for as long as somebody waits.

@@ -285,7 +285,7 @@ impl Sweep {
             if !member.left {
                 let mut batch = Batch::events(stream, member.pass.page(events), false);
                 // An older part keeps its earlier moment: this read may not have come to its end yet.
-                batch.read_to = std::mem::take(&mut member.new).then_some(self.began.earliest);
+                batch.read_to = std::mem::take(&mut member.new).then_some(self.began);
                 batches.push(batch);
             }
         }
@@ -309,8 +309,8 @@ impl Sweep {
             member.swept = true;
             let mut last = Batch::events(stream, Vec::new(), false);
             last.complete = true;
-            last.read_to = Some(self.began.earliest);
-            last.seal = Some(Seal { from: Timestamp::EPOCH, began: self.began.earliest });
+            last.read_to = Some(self.began);
+            last.seal = Some(Seal { from: Timestamp::EPOCH, began: self.began });
             last.beat = true;
             batches.push(last);
         }

@@ -354,13 +354,17 @@ fn each_refusal_has_its_errno() {
     };
     let groups = vec![class("rare", "INFREQUENT_ACCESS"), class("delivery", "DELIVERY")];
     world.fake.populate(&Populate { groups });
-    let of = |kind: FaultKind, stream: &str| {
-        let mut fault = Fault::new(kind).of("GetLogEvents");
+    let of = |kind: FaultKind, call: &str, stream: &str| {
+        let mut fault = Fault::new(kind).of(call);
         fault.which.stream = Some(stream.into());
         fault
     };
     world.fake.change(|plan| {
-        plan.faults = vec![of(FaultKind::AccessDenied, "denied"), of(FaultKind::Throttle, "throttled")];
+        plan.faults = vec![
+            of(FaultKind::AccessDenied, "GetLogEvents", "denied"),
+            of(FaultKind::AccessDenied, "FilterLogEvents", "denied"),
+            of(FaultKind::Throttle, "GetLogEvents", "throttled"),
+        ];
     });
     let mounted = world.mount(&[]);
     let file = |name: &str| mounted.file(name);
