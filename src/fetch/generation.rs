@@ -24,19 +24,28 @@ impl Lister for Arc<Listings> {
     }
 
     async fn renew(&self, group: GroupId) {
-        let Ok((row, folder)) = self.folder(group) else { return };
-        // A failure is met again after the time to live; until then the row is taken for what it was.
-        self.note_newest_page(group);
-        if let Err(error) = self.read_newest_page(&row, Weight::Following, folder.progress().is_known()).await {
-            tracing::debug!(%error, "whether streams were made again isn't known");
-        }
+        let flight = self.renewals.join(group, || {
+            let listings = Arc::clone(self);
+            Box::pin(async move { listings.read_generations(group).await })
+        });
+        flight.await;
     }
 }
 
 impl Listings {
-    /// The newest page of a group's listing is read.
-    pub(super) fn note_newest_page(&self, group: GroupId) {
-        self.newest_pages.insert(group, Instant::now() + self.settings().listing_ttl);
+    async fn read_generations(self: &Arc<Self>, group: GroupId) {
+        let Ok((row, folder)) = self.folder(group) else { return };
+        let asked = Instant::now();
+        if let Err(error) = self.read_newest_page(&row, Weight::Following, folder.progress().is_known()).await {
+            tracing::debug!(%error, "whether streams were made again isn't known");
+            // It is met again after the time to live; until then rows are taken for what they were.
+            self.note_newest_page(group, asked);
+        }
+    }
+
+    /// The newest page of a group's listing, asked for at `asked`, is stored.
+    pub(super) fn note_newest_page(&self, group: GroupId, asked: Instant) {
+        self.newest_pages.insert(group, asked + self.settings().listing_ttl);
     }
 
     /// The service has just told of the stream.

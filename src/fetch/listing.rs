@@ -48,6 +48,8 @@ pub(crate) struct Listings {
     pub(super) learning: Mutex<HashMap<GroupId, HashSet<String>>>,
     pub(super) group_flights: Flights<String, Found<GroupRow>>,
     pub(super) stream_flights: Flights<(GroupId, String), Found<StreamRow>>,
+    /// Newest pages being read to learn whether streams were made again.
+    pub(super) renewals: Flights<GroupId, ()>,
     pub(super) peek_flights: Flights<GroupId, Result<bool, Error>>,
     /// Groups never listed whose newest page was read for a lookup, until it may be read again.
     pub(super) peeked: Remembered<GroupId>,
@@ -92,6 +94,7 @@ impl Listings {
             learning: Mutex::default(),
             group_flights: Flights::new(),
             stream_flights: Flights::new(),
+            renewals: Flights::new(),
             peek_flights: Flights::new(),
             peeked: Remembered::new(NOBODY),
             pieces: Remembered::new(NOBODY),

@@ -304,9 +304,7 @@ impl Listings {
         token: Option<String>,
         announce: bool,
     ) -> Result<Stored, Error> {
-        if token.is_none() {
-            self.note_newest_page(row.id);
-        }
+        let (asked, is_newest) = (Instant::now(), token.is_none());
         let request = DescribeStreams { group: row.group.name.clone(), prefix: None, token, limit: None };
         let answer = self.shared.service.describe_log_streams(weight, request).await;
         let page = match answer {
@@ -317,6 +315,9 @@ impl Listings {
         let too_old = oldest
             .is_some_and(|oldest| !page.items.is_empty() && page.items.iter().all(|stream| last_sign(stream) < oldest));
         let upserted = self.store_streams(row, page.items, announce).await?;
+        if is_newest {
+            self.note_newest_page(row.id, asked);
+        }
         Ok(Stored { upserted, next: page.next, too_old })
     }
 

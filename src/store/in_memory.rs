@@ -1,11 +1,11 @@
 //! A store on a disk in memory that forgets, for tests of what stands on it.
 
-pub(crate) use super::disk::crash::{CrashDisk, Unsynced};
+pub(crate) use super::disk::crash::{CrashDisk, Failing, Unsynced};
 
 use super::catalogue::crash::opener;
 use super::{Store, StoreError, writer};
 use crate::model::{LogEvent, StreamId};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
@@ -23,6 +23,11 @@ impl Store {
             vouched: Mutex::default(),
             rebuilt: None,
         }))
+    }
+
+    /// Where a stream's text is, or its index.
+    pub(crate) fn file_of(&self, id: StreamId, text: bool) -> PathBuf {
+        self.room.paths(id, if text { "text" } else { "index" }).1
     }
 
     /// Every committed event of a stream, as its index tells them, in the order of the text.
