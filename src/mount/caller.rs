@@ -1,6 +1,6 @@
 //! Callers by their thread id: who they are, and whether a signal waits for them.
 
-use crate::tree::{CommandLine, Lookup, Process};
+use crate::tree::{CommandLine, Lookup, Process, SystemCall};
 use std::fs;
 use std::time::Duration;
 
@@ -36,7 +36,55 @@ impl Lookup for Proc {
             .any(|v| v.starts_with(b"POSIXLY_CORRECT=") || v.starts_with(b"_POSIX2_VERSION="));
         Some(CommandLine { arguments, posixly_correct })
     }
+
+    fn system_call(&self, thread: u32) -> SystemCall {
+        // Needs the right to trace the thread; without it nothing is known.
+        let path = format!("/proc/{thread}/syscall");
+        for _ in 0..SYSTEM_CALL_LOOKS {
+            match text(&path) {
+                // It has sent its request and is about to wait for the answer.
+                Ok(line) if line.starts_with("running") => std::thread::yield_now(),
+                Ok(line) => return system_call(&line),
+                Err(_) => return SystemCall::Unknown,
+            }
+        }
+        SystemCall::Unknown
+    }
 }
+
+/// How often a thread is looked at that isn't waiting yet.
+const SYSTEM_CALL_LOOKS: u32 = 20;
+
+/// The call that a line of `/proc/TID/syscall` tells of: its number, six arguments, stack pointer and instruction pointer
+/// (proc_pid_syscall(5)).
+fn system_call(line: &str) -> SystemCall {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [number, .., stack, _] = fields[..] else { return SystemCall::Unknown };
+    let stack = stack.strip_prefix("0x").and_then(|stack| u64::from_str_radix(stack, 16).ok());
+    // A 32-bit program's calls have other numbers.
+    let same_numbers = stack.is_some_and(|stack| cfg!(target_pointer_width = "32") || stack > u64::from(u32::MAX));
+    match number.parse::<libc::c_long>() {
+        Ok(number) if same_numbers && STATS.contains(&number) => SystemCall::Stat,
+        Ok(number) if same_numbers && OPENS.contains(&number) => SystemCall::Open,
+        _ => SystemCall::Unknown,
+    }
+}
+
+/// Calls that tell a program a file's size.
+#[cfg(target_arch = "x86_64")]
+const STATS: &[libc::c_long] =
+    &[libc::SYS_stat, libc::SYS_lstat, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx];
+#[cfg(target_arch = "aarch64")]
+const STATS: &[libc::c_long] = &[libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const STATS: &[libc::c_long] = &[libc::SYS_statx];
+
+/// Calls for which the kernel checks permissions, and that tell a program no size.
+#[cfg(target_arch = "x86_64")]
+const OPENS: &[libc::c_long] =
+    &[libc::SYS_open, libc::SYS_openat, libc::SYS_openat2, libc::SYS_access, libc::SYS_faccessat, libc::SYS_faccessat2];
+#[cfg(not(target_arch = "x86_64"))]
+const OPENS: &[libc::c_long] = &[libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_faccessat2];
 
 /// A file of `/proc` that tells a command's name: any bytes, cut after the 15th, perhaps inside a character.
 fn text(path: &str) -> std::io::Result<String> {
@@ -142,6 +190,23 @@ mod tests {
         let me = PROC.process(std::process::id());
         assert!(me.ourselves && me.started > 0 && me.executable.is_some());
         assert_eq!(PROC.process(0), Process::default());
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn tells_a_stat_from_an_open() {
+        let line = |number: i64, stack: u64| format!("{number} 0x3 0x7f 0x0 0x0 0x0 0x0 {stack:#x} 0x7f00deadbeef\n");
+        let far = 0x7ffc_0000_1000;
+        assert_eq!(system_call(&line(libc::SYS_newfstatat, far)), SystemCall::Stat);
+        assert_eq!(system_call(&line(libc::SYS_statx, far)), SystemCall::Stat);
+        assert_eq!(system_call(&line(libc::SYS_openat, far)), SystemCall::Open);
+        assert_eq!(system_call(&line(libc::SYS_faccessat2, far)), SystemCall::Open);
+        assert_eq!(system_call(&line(libc::SYS_getxattr, far)), SystemCall::Unknown);
+        // Number 5 is open there, and fstat here.
+        assert_eq!(system_call(&line(libc::SYS_fstat, 0xffff_d000)), SystemCall::Unknown, "a 32-bit program");
+        for line in ["running\n", "-1 0x7ffc00001000 0x7f00deadbeef\n", ""] {
+            assert_eq!(system_call(line), SystemCall::Unknown, "{line}");
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,20 @@ pub trait Lookup: Send + Sync {
     fn process(&self, thread: u32) -> Process;
     /// Its command line; `None` if it can't be read.
     fn command_line(&self, process: &Process) -> Option<CommandLine>;
+    /// The system call that thread `thread` is in: it waits for the answer to its request.
+    fn system_call(&self, thread: u32) -> SystemCall;
+}
+
+/// What a program does when the kernel asks for attributes. The kernel asks by itself too, to check permissions: then no program hears of
+/// the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemCall {
+    /// The program asks for attributes, and is told them.
+    Stat,
+    /// It opens the file, or asks whether it may: the kernel alone wants the attributes.
+    Open,
+    /// Another one, or one that can't be seen.
+    Unknown,
 }
 
 /// The caller of one request.
@@ -28,6 +42,16 @@ impl<'a> Caller<'a> {
     /// The thread id.
     pub(crate) fn thread(&self) -> u32 {
         self.thread
+    }
+
+    /// Whether the process that has this number and started then is still there.
+    pub(crate) fn lives(&self, id: u32, started: u64) -> bool {
+        self.lookup.process(id).started == started
+    }
+
+    /// The system call that the request comes from.
+    pub(crate) fn system_call(&self) -> SystemCall {
+        self.lookup.system_call(self.thread)
     }
 
     pub(crate) fn process(&self) -> &Process {

@@ -124,10 +124,11 @@ pub(crate) struct Inodes {
 }
 
 impl Inodes {
-    /// A reply tells the kernel this (known) size.
+    /// A reply tells the kernel this (known) size. Of two at the same time the larger one is the newer: files only grow.
     pub(crate) fn told(&self, ino: Ino, size: u64) {
         let mut held = lock(&self.held);
-        held.entry(ino).or_default().told_size = Told(size);
+        let told = &mut held.entry(ino).or_default().told_size;
+        *told = Told(told.size().map_or(size, |before| before.max(size)));
     }
 
     /// The last known size that the kernel was told.

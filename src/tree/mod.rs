@@ -20,10 +20,11 @@ mod pump;
 mod reader;
 mod stat;
 mod tail_args;
+mod walks;
 mod xattr;
 
 pub use attr::{Attributes, DirEntry, Entry, Opened};
-pub use caller::{Caller, Lookup};
+pub use caller::{Caller, Lookup, SystemCall};
 pub use dir::OpenedDir;
 pub use file::File;
 pub use inode::Ino;

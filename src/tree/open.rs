@@ -28,8 +28,20 @@ const HOLD: Duration = Duration::from_millis(500);
 impl Tree {
     /// Opens a file. Whoever trusts sizes waits until the size is known and the kernel has it; who streams is let in at once.
     pub async fn open(&self, ino: Ino, writing: bool, caller: &Caller<'_>) -> Result<Opened, Error> {
+        let misled = matches!(self.node(ino)?, Node::Stream(..))
+            && self.processes.anybody_walks()
+            && self.processes.opens(caller.process(), caller.thread(), ino);
         if writing {
             return Err(read_only(&self.describe(ino)));
+        }
+        if misled {
+            // So that its next look at the size comes here.
+            self.kernel()?.forget_attributes(ino);
+            return Err(Error::new(
+                ErrorKind::StaleSize,
+                self.describe(ino),
+                "this program looked at the sizes of many files before any was known, and may copy by them",
+            ));
         }
         match self.node(ino)? {
             Node::Stream(id, show) => match self.open_stream(ino, id, show, caller).await {
@@ -52,13 +64,6 @@ impl Tree {
     async fn open_stream(&self, ino: Ino, id: StreamId, show: Show, caller: &Caller<'_>) -> Result<Opened, Error> {
         let file = self.whole_file(id, show).await?;
         file.prove_index().await?;
-        if self.processes.anybody_walks() && self.processes.opens(caller.process(), caller.thread(), ino) {
-            return Err(Error::new(
-                ErrorKind::StaleSize,
-                file.label(),
-                "this program looked at the sizes of many files before any was known, and may copy by them",
-            ));
-        }
         // Nothing about the caller matters once the size is known.
         if !file.announced().1 && !file.stream().progress().borrow().complete {
             match caller.behaviour() {

@@ -1,39 +1,29 @@
-//! What processes were told, where it matters later: a process that walks cold files by their sizes, and a tail that opens a
-//! file again. Both tables are bounded; the oldest processes are dropped.
+//! What processes were told, where it matters later: a process that walks cold files by their sizes (see `walks`), and a tail that
+//! opens a file again. The tables are bounded; the oldest processes are dropped.
 
+use super::caller::SystemCall;
 use super::inode::{Ino, lock};
 use super::reader::Process;
+use super::walks::{Key, Walks};
 use lru::LruCache;
-use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-/// So many unknown files in a row that a process looks at without opening one, and it counts as walking.
-const PATIENT_LOOKS: u32 = 8;
-/// Processes remembered. (The unwrap is of a constant: the compiler proves it.)
+/// Tails remembered. (The unwrap is of a constant: the compiler proves it.)
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// Files remembered a walking process; past that it is told nothing more but waits.
-const MOST_TOLD: usize = 100_000;
-/// Threads of one process whose looks are counted; past that all begin anew.
-const MOST_THREADS: usize = 256;
-
-type Key = (u32, u64);
-
-#[derive(Debug, Default)]
-struct Walk {
-    /// Looks in a row, a thread: each of several that open one file after another looks at its own first.
-    looks: HashMap<u32, u32>,
-    told: HashSet<Ino>,
-}
+/// How often it is looked which of the processes that were told a marker have ended.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The tables.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    walks: Mutex<LruCache<Key, Walk>>,
+    walks: Mutex<Walks>,
     /// How many walks there are: with none, an open needn't ask who opens.
     walking: AtomicUsize,
+    looked: Mutex<Option<Instant>>,
     tails: Mutex<LruCache<(Key, String), Ino>>,
     missed: Mutex<LruCache<(Key, Ino, OsString), ()>>,
 }
@@ -41,8 +31,9 @@ pub(crate) struct Processes {
 impl Default for Processes {
     fn default() -> Self {
         Processes {
-            walks: Mutex::new(LruCache::new(REMEMBERED)),
+            walks: Mutex::default(),
             walking: AtomicUsize::new(0),
+            looked: Mutex::default(),
             tails: Mutex::new(LruCache::new(REMEMBERED)),
             missed: Mutex::new(LruCache::new(REMEMBERED)),
         }
@@ -54,56 +45,63 @@ fn key(process: &Process) -> Key {
 }
 
 impl Processes {
-    /// A process that trusts sizes looks at a file of unknown size. True: it is walking, and is told the marker at once, which
-    /// this remembers. False: it waits for the size.
+    /// See [`Walks::walks`].
     pub(crate) fn walks(&self, process: &Process, thread: u32, ino: Ino) -> bool {
-        let mut walks = lock(&self.walks);
-        let Some(walk) = walks.get_mut(&key(process)) else { return false };
-        let looks = walk.looks.get(&thread).copied().unwrap_or(0);
-        if looks < PATIENT_LOOKS || walk.told.len() >= MOST_TOLD {
-            return false;
-        }
-        walk.told.insert(ino);
-        true
+        lock(&self.walks).walks(key(process), thread, ino)
     }
 
-    /// It has waited for one.
+    /// See [`Walks::waited`].
     pub(crate) fn waited(&self, process: &Process, thread: u32) {
         if process.id != 0 {
-            let mut walks = lock(&self.walks);
-            let walk = walks.get_or_insert_mut(key(process), Walk::default);
-            if walk.looks.len() >= MOST_THREADS {
-                walk.looks.clear();
-            }
-            *walk.looks.entry(thread).or_default() += 1;
-            self.walking.store(walks.len(), Ordering::Release);
+            self.change(|walks| walks.waited(key(process), thread));
         }
     }
 
-    /// Somebody walks: who opens and who is told a size matters.
+    /// Some process walks: who opens and who is told a size matters.
     pub(crate) fn anybody_walks(&self) -> bool {
         self.walking.load(Ordering::Acquire) > 0
     }
 
-    /// The process is told the real size of `ino`: the marker no longer misleads it.
-    pub(crate) fn learns(&self, process: &Process, ino: Ino) {
-        if let Some(walk) = lock(&self.walks).get_mut(&key(process)) {
-            walk.told.remove(&ino);
+    /// See [`Walks::is_misled`].
+    pub(crate) fn is_misled(&self, process: &Process, thread: u32, ino: Ino) -> bool {
+        lock(&self.walks).is_misled(key(process), thread, ino)
+    }
+
+    /// See [`Walks::learns`].
+    pub(crate) fn learns(&self, process: &Process, thread: u32, ino: Ino, call: SystemCall) {
+        lock(&self.walks).learns(key(process), thread, ino, call);
+    }
+
+    /// See [`Walks::opens`].
+    pub(crate) fn opens(&self, process: &Process, thread: u32, ino: Ino) -> bool {
+        self.change(|walks| walks.opens(key(process), thread, ino))
+    }
+
+    /// See [`Walks::misleads`].
+    pub(crate) fn misleads(&self, ino: Ino) -> bool {
+        self.anybody_walks() && lock(&self.walks).misleads(ino)
+    }
+
+    /// Forgets what processes that have ended were told, if it is time to look; `lives` tells of one by its number and start.
+    pub(crate) fn forget_ended(&self, lives: impl Fn(u32, u64) -> bool) {
+        {
+            let mut looked = lock(&self.looked);
+            if looked.is_some_and(|at| at.elapsed() < LOOK) {
+                return;
+            }
+            *looked = Some(Instant::now());
+        }
+        let misled = lock(&self.walks).misled();
+        for process in misled.into_iter().filter(|(id, started)| !lives(*id, *started)) {
+            self.change(|walks| walks.forget(process));
         }
     }
 
-    /// A thread of the process opens `ino`, which ends that thread's row of looks. True: it was told that file's marker, so the size that it has in
-    /// mind is wrong.
-    pub(crate) fn opens(&self, process: &Process, thread: u32, ino: Ino) -> bool {
+    fn change<T>(&self, change: impl FnOnce(&mut Walks) -> T) -> T {
         let mut walks = lock(&self.walks);
-        let Some(walk) = walks.get_mut(&key(process)) else { return false };
-        walk.looks.remove(&thread);
-        let misled = walk.told.contains(&ino);
-        if walk.told.is_empty() && walk.looks.is_empty() {
-            walks.pop(&key(process));
-            self.walking.store(walks.len(), Ordering::Release);
-        }
-        misled
+        let done = change(&mut walks);
+        self.walking.store(walks.len(), Ordering::Release);
+        done
     }
 
     /// A tail opens the end of `label`. False: under this name it had another file before, and a new file is shown whole.
@@ -128,32 +126,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ninth_look_in_a_row_is_a_walk() {
+    fn what_an_ended_process_was_told_is_forgotten() {
         let processes = Processes::default();
         let process = Process { id: 7, started: 1, ..Process::default() };
-        for ino in 0..8 {
-            assert!(!processes.walks(&process, 1, Ino(ino)));
-            processes.waited(&process, 1);
-        }
-        assert!(processes.walks(&process, 1, Ino(8)));
-        assert!(!processes.opens(&process, 1, Ino(0)), "it waited for that one");
-        assert!(processes.opens(&process, 1, Ino(8)), "and was told a marker of this one");
-    }
-
-    #[test]
-    fn threads_that_open_what_they_look_at_walk_nowhere() {
-        let processes = Processes::default();
-        let process = Process { id: 7, started: 1, ..Process::default() };
-        for round in 0..3 {
-            for thread in 0..50 {
-                assert!(!processes.walks(&process, thread, Ino(round)));
-                processes.waited(&process, thread);
-            }
-            for thread in 0..50 {
-                assert!(!processes.opens(&process, thread, Ino(round)));
-            }
-            assert!(!processes.anybody_walks());
-        }
+        (0..9).for_each(|_| processes.waited(&process, 1));
+        assert!(processes.walks(&process, 1, Ino(1)) && processes.misleads(Ino(1)));
+        processes.forget_ended(|id, started| (id, started) == (7, 1));
+        assert!(processes.misleads(Ino(1)));
+        *lock(&processes.looked) = None;
+        processes.forget_ended(|_, _| false);
+        assert!(!processes.misleads(Ino(1)) && !processes.anybody_walks());
     }
 
     #[test]
@@ -166,31 +148,6 @@ mod tests {
         assert!(missed(&process, "s.log"));
         assert!(!missed(&process, "t.log"));
         assert!(!missed(&Process { id: 7, started: 2, ..Process::default() }, "s.log"));
-    }
-
-    #[test]
-    fn an_open_between_ends_the_walk() {
-        let processes = Processes::default();
-        let process = Process { id: 7, started: 1, ..Process::default() };
-        for ino in 0..20 {
-            assert!(!processes.walks(&process, 1, Ino(ino)));
-            processes.waited(&process, 1);
-            assert!(processes.anybody_walks());
-            processes.opens(&process, 1, Ino(ino));
-            assert!(!processes.anybody_walks());
-        }
-    }
-
-    #[test]
-    fn another_process_with_the_same_number_is_another() {
-        let processes = Processes::default();
-        let (first, second) =
-            (Process { id: 7, started: 1, ..Process::default() }, Process { id: 7, started: 2, ..Process::default() });
-        for _ in 0..8 {
-            processes.waited(&first, 1);
-        }
-        assert!(processes.walks(&first, 1, Ino(1)));
-        assert!(!processes.opens(&second, 1, Ino(1)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Tree;
 use super::attr::{Attributes, LONG};
-use super::caller::Caller;
+use super::caller::{Caller, SystemCall};
 use super::file::MARKER;
 use super::handles::Handle;
 use super::inode::{Ino, Node, Show};
@@ -41,11 +41,12 @@ impl Tree {
             self.kernel()?.forget_attributes(ino);
             return Ok(attributes);
         }
-        let attributes = self.stream_attributes(&row, show);
-        if attributes.ttl > Duration::ZERO || live.as_ref().is_some_and(|file| file.announced().1) {
-            if self.processes.anybody_walks() {
-                self.processes.learns(caller.process(), ino);
-            }
+        let size = self.known_size(&row, show, ino);
+        if size.is_some() {
+            self.teach(ino, handle, caller);
+        }
+        let attributes = self.attributes_with(&row, show, size);
+        if size.is_some() {
             return Ok(attributes);
         }
         if handle.is_none() {
@@ -54,6 +55,8 @@ impl Tree {
                     return Ok(attributes);
                 }
                 Behaviour::MayBeTail if caller.tail().is_some() => return Ok(attributes),
+                // Asked by the kernel alone: the open that follows waits, and an access doesn't ask for the size.
+                Behaviour::Trusts if caller.system_call() == SystemCall::Open => return Ok(attributes),
                 Behaviour::MayBeTail | Behaviour::Trusts => {
                     if self.processes.walks(caller.process(), caller.thread(), ino) {
                         return Ok(attributes);
@@ -64,40 +67,52 @@ impl Tree {
         let file = self.whole_file(id, show).await?;
         file.make_ready(Wanted::Size).await?;
         self.processes.waited(caller.process(), caller.thread());
+        self.teach(ino, handle, caller);
         Ok(self.stream_attributes(&self.stream_row(id)?, show))
+    }
+
+    /// `caller` is answered with a known size: if it was told the marker before, that may teach it better.
+    fn teach(&self, ino: Ino, handle: Option<u64>, caller: &Caller<'_>) {
+        if !self.processes.misleads(ino) {
+            return;
+        }
+        self.processes.forget_ended(|id, started| caller.lives(id, started));
+        let thread = caller.thread();
+        if handle.is_none() && self.processes.is_misled(caller.process(), thread, ino) {
+            self.processes.learns(caller.process(), thread, ino, caller.system_call());
+        }
     }
 
     /// A stream's file as anybody may be told it now: the size if it is known, else the marker, to be asked for again.
     pub(crate) fn stream_attributes(&self, row: &StreamRow, show: Show) -> Attributes {
+        self.attributes_with(row, show, self.known_size(row, show, Node::Stream(row.id, show).ino()))
+    }
+
+    fn attributes_with(&self, row: &StreamRow, show: Show, size: Option<u64>) -> Attributes {
         let ino = Node::Stream(row.id, show).ino();
-        let (size, ttl) = match self.live_file(ino) {
-            Some(file) => {
-                let (size, known) = file.announced();
-                let ttl = if known && !file.has_suffixes() { LONG } else { Duration::ZERO };
-                (size, ttl)
-            }
-            None => match self.size_unopened(row, show, ino) {
-                Some(size) => {
-                    self.inodes.told(ino, size);
-                    (size, LONG)
-                }
-                None => (MARKER, Duration::ZERO),
-            },
-        };
+        if let Some(size) = size {
+            self.inodes.told(ino, size);
+        }
+        // A tail that holds the end alone sees another size, and a process that has the marker in mind must ask here.
+        let own_sizes = self.live_file(ino).is_some_and(|file| file.has_suffixes()) || self.processes.misleads(ino);
         Attributes {
             ino,
-            size,
+            size: size.unwrap_or(MARKER),
             directory: false,
             mode: self.settings.file_mode,
             modified: modified(row),
             created: row.stream.created,
-            ttl,
+            ttl: if size.is_none() || own_sizes { Duration::ZERO } else { LONG },
         }
     }
 
-    /// The size of a file that nobody has open. A format that isn't the stored one has a size once it was made.
-    fn size_unopened(&self, row: &StreamRow, show: Show, ino: Ino) -> Option<u64> {
-        if self.format(show) == crate::render::Format::Message {
+    /// The size of a stream's file, once there is one. Of an open file it is what the kernel has been told; a format that isn't the stored
+    /// one has a size once it was made.
+    fn known_size(&self, row: &StreamRow, show: Show, ino: Ino) -> Option<u64> {
+        if let Some(file) = self.live_file(ino) {
+            let (size, known) = file.announced();
+            known.then_some(size)
+        } else if self.format(show) == crate::render::Format::Message {
             row.extent.complete.then_some(row.extent.text_len)
         } else {
             self.inodes.told_size(ino)

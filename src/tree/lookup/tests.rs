@@ -9,7 +9,7 @@ use crate::render::Format;
 use crate::store::Store;
 use crate::store::in_memory::{CrashDisk, Unsynced};
 use crate::store::names::{exact_encode, hash8, slug_of, slug_with_hash};
-use crate::tree::{CommandLine, Lookup, Names, Process, TreeSettings};
+use crate::tree::{CommandLine, Lookup, Names, Process, SystemCall, TreeSettings};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestCaseError;
@@ -41,6 +41,10 @@ impl Lookup for Unknown {
 
     fn command_line(&self, _: &Process) -> Option<CommandLine> {
         None
+    }
+
+    fn system_call(&self, _: u32) -> SystemCall {
+        SystemCall::Unknown
     }
 }
 
