@@ -1,4 +1,5 @@
-//! Eviction: the text of whole streams is taken away when the cache outgrows its budget or its disk runs full.
+//! Eviction: the text of whole streams is taken away when the cache outgrows its budget or its disk runs full; before that, renditions
+//! that nobody reads.
 //!
 //! Rows and indexes stay: the order in which events were shown is known to nobody else. The text comes back from the service when it is
 //! read again (see [`super::Mend`]), so what the service may not have any more goes last. A stream that somebody reads stays.
@@ -7,7 +8,7 @@
 //! counted and gone would look like damage.
 
 use super::live::{Room, lock};
-use super::{StoreError, aside};
+use super::{StoreError, StoreErrorKind, aside, rendition};
 use crate::model::StreamId;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -62,10 +63,27 @@ pub(crate) fn lacking(room: &Room) -> u64 {
     room.disk.space(&room.dir).map_or(0, |(free, total)| limits.min_free.of(total).saturating_sub(free))
 }
 
+/// Refuses what would take room that has to stay free.
+pub(crate) fn refuse(room: &Room) -> Result<(), StoreError> {
+    match lacking(room) {
+        0 => Ok(()),
+        lacking => {
+            let text = format!("{} has {lacking} bytes less free than --min-free keeps", room.dir.display());
+            Err(StoreError::new(StoreErrorKind::NoSpace, text))
+        }
+    }
+}
+
+/// The cache is larger than it may be, or its disk too full.
+pub(crate) fn is_too_much(room: &Room) -> bool {
+    room.used_bytes() > lock(&room.limits).size || lacking(room) > 0
+}
+
 /// Takes text away if there is too much. For the committer: nobody appends meanwhile.
 pub(crate) fn make_room(room: &Room) -> Result<(), StoreError> {
-    let budget = lock(&room.limits).size;
-    if room.used_bytes() <= budget && lacking(room) == 0 {
+    // They are made again without a call.
+    rendition::drop_unread(room, || is_too_much(room));
+    if !is_too_much(room) {
         return Ok(());
     }
     let set_aside = room.aside.swap(0, Ordering::Relaxed);
@@ -79,6 +97,7 @@ pub(crate) fn make_room(room: &Room) -> Result<(), StoreError> {
             }
         }
     }
+    let budget = lock(&room.limits).size;
     if !room.swept.swap(true, Ordering::Relaxed) {
         for id in room.catalogue.taken_lately()? {
             room.remove_text(id)?;

@@ -403,7 +403,7 @@ impl Store {
 
     /// A reader of the stream's text in a format. Cheap; shared state per (stream, format) while any reader lives.
     ///
-    /// A format other than [`Format::Message`] is made first from what is committed, which takes as long as that is big.
+    /// What it shows in a format other than [`Format::Message`] has to be made first, see [`Reader::make`].
     pub fn reader(&self, id: StreamId, format: &Format) -> Result<Reader, StoreError> {
         let live = self.room.live(id)?;
         let rendition = match format {
@@ -435,7 +435,12 @@ impl Store {
         self.room.evicted.load(Ordering::Relaxed)
     }
 
-    /// Takes text away if there is too much now.
+    /// The cache is larger than it may be, or its disk too full.
+    pub fn is_too_large(&self) -> bool {
+        evict::is_too_much(&self.room)
+    }
+
+    /// Takes renditions and text away if there is too much now.
     pub async fn make_room(&self) -> Result<(), StoreError> {
         self.ask(|reply| Request::MakeRoom { reply }).await
     }
@@ -535,6 +540,23 @@ impl Reader {
     /// Tells of each growth of `len`.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.watched().subscribe()
+    }
+
+    /// Whether `len` is all that is committed: of text always, of another format once it was made. One that was is kept so by each commit,
+    /// unless that fails.
+    pub fn is_level(&self) -> bool {
+        self.rendition.as_ref().is_none_or(|rendition| rendition.is_level())
+    }
+
+    /// Makes about a megabyte more of a format other than the text's; true if that is all. For a thread that may work: it takes as long as
+    /// reading and writing that much. Refused where it would take room that has to stay free.
+    pub fn make(&self) -> Result<bool, StoreError> {
+        self.rendition.as_ref().map_or(Ok(true), |rendition| rendition::make(&self.room, rendition))
+    }
+
+    /// Bytes of the stream's text that are shown in a format other than its own.
+    pub fn made_of(&self) -> u64 {
+        self.rendition.as_ref().map_or(0, |rendition| rendition.text())
     }
 
     /// Up to `size` bytes at `offset`; shorter only at `len`. A pread or two: may run on any thread.

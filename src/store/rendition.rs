@@ -1,15 +1,16 @@
 //! A stream shown in another format: a file made from text and index, thrown away at will.
 //!
-//! It is a pure function of the committed events, so it is never synced and is wiped when the store is opened. The committer extends those
-//! that are level with the stream before it lets the canonical length move; one that is still being made from what was there before
-//! catches up by itself, step by step, and never holds the committer up for longer than a step.
+//! It is a pure function of the committed events, so it is never synced and is wiped when the store is opened. Those who read it have it
+//! made, step by step, until it is level with the stream. From then on the committer extends it before it lets the canonical length move;
+//! one that is still being made it leaves to them, and never waits for it longer than a step. One that it can't extend is level no more,
+//! so that nobody takes its length for the file's size.
 
 use super::disk::DiskFile;
 use super::live::{Live, Room, lock};
-use super::{StoreError, live};
+use super::{StoreError, evict};
 use crate::render::{Format, render};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::watch;
 
@@ -25,42 +26,49 @@ pub(crate) struct Rendition {
     file: Arc<dyn DiskFile>,
     /// Held for one step: there is one appender, and nobody reads behind `len`.
     made: Mutex<Made>,
+    /// It shows all that is committed, and the committer keeps it so. Changed under `made`.
+    level: AtomicBool,
     pub(crate) len: watch::Sender<u64>,
 }
 
+#[derive(Default)]
 struct Made {
     events: u64,
     bytes: u64,
-    /// It was level with the stream once: the committer keeps it so.
-    level: bool,
+    /// Bytes of the stream's text that these events take.
+    text: u64,
 }
 
-/// The rendition of a stream in `format`, level with what is committed.
+/// The rendition of a stream in `format`. A new one is empty.
 pub(crate) fn open(room: &Arc<Room>, live: &Arc<Live>, format: &Format) -> Result<Arc<Rendition>, StoreError> {
-    let known = lock(&live.renditions).iter().filter_map(Weak::upgrade).find(|r| r.format == *format);
-    let rendition = match known {
-        Some(known) => known,
+    let find = |all: &[Weak<Rendition>]| all.iter().filter_map(Weak::upgrade).find(|r| r.format == *format);
+    if let Some(known) = find(&lock(&live.renditions)) {
+        return Ok(known);
+    }
+    let new = Arc::new(Rendition::new(room, live, format)?);
+    let mut all = lock(&live.renditions);
+    all.retain(|r| r.strong_count() > 0);
+    // Somebody may have been quicker: then ours goes again, once the lock is off.
+    match find(&all) {
+        Some(quicker) => Ok(quicker),
         None => {
-            let made = Arc::new(Rendition::make(room, live, format)?);
-            let mut all = lock(&live.renditions);
-            all.retain(|r| r.strong_count() > 0);
-            // Somebody may have been quicker: then ours goes again, once the lock is off.
-            match all.iter().filter_map(Weak::upgrade).find(|r| r.format == *format) {
-                Some(quicker) => quicker,
-                None => {
-                    all.push(Arc::downgrade(&made));
-                    made
-                }
-            }
+            all.push(Arc::downgrade(&new));
+            Ok(new)
         }
-    };
-    while !rendition.step(room, true)? {}
-    let pushed_out = live::lock(&room.recent_renditions).push(rendition.path.clone(), Arc::clone(&rendition));
-    drop(pushed_out);
-    Ok(rendition)
+    }
 }
 
-/// Brings a stream's renditions up to what was just committed. One that fails shows less until its next reader or commit.
+/// Renders a step more; true if the rendition is level with the stream.
+pub(crate) fn make(room: &Room, rendition: &Arc<Rendition>) -> Result<bool, StoreError> {
+    let is_level = rendition.step(room, true)?;
+    if is_level {
+        let pushed_out = lock(&room.recent_renditions).push(rendition.path.clone(), Arc::clone(rendition));
+        drop(pushed_out);
+    }
+    Ok(is_level)
+}
+
+/// Brings a stream's renditions up to what was just committed.
 pub(crate) fn extend_all(room: &Room, live: &Live) {
     let all: Vec<_> = lock(&live.renditions).iter().filter_map(Weak::upgrade).collect();
     for rendition in all {
@@ -77,8 +85,23 @@ pub(crate) fn extend_all(room: &Room, live: &Live) {
     }
 }
 
+/// Takes away renditions that nobody reads, the least recently used first, for as long as there is `too_much`.
+pub(crate) fn drop_unread(room: &Room, too_much: impl Fn() -> bool) {
+    while too_much() {
+        let dropped = {
+            let mut recent = lock(&room.recent_renditions);
+            // They come the most recently used one first.
+            let unread = recent.iter().rfind(|(_, r)| Arc::strong_count(r) == 1).map(|(path, _)| path.clone());
+            unread.and_then(|path| recent.pop(&path))
+        };
+        if dropped.is_none() {
+            return;
+        }
+    }
+}
+
 impl Rendition {
-    fn make(room: &Arc<Room>, live: &Arc<Live>, format: &Format) -> Result<Rendition, StoreError> {
+    fn new(room: &Arc<Room>, live: &Arc<Live>, format: &Format) -> Result<Rendition, StoreError> {
         let number = room.renditions.fetch_add(1, Ordering::Relaxed);
         let path = room.dir.join("renditions").join(format!("{}-{number}", live.id.0));
         let file = room.disk.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
@@ -88,38 +111,66 @@ impl Rendition {
             room: Arc::downgrade(room),
             path,
             file,
-            made: Mutex::new(Made { events: 0, bytes: 0, level: false }),
+            made: Mutex::default(),
+            level: AtomicBool::new(false),
             len: watch::Sender::new(0),
         })
+    }
+
+    /// It shows all that is committed.
+    pub(crate) fn is_level(&self) -> bool {
+        self.level.load(Ordering::SeqCst)
+    }
+
+    /// How much of the stream's text it shows, in bytes of that text.
+    pub(crate) fn text(&self) -> u64 {
+        lock(&self.made).text
     }
 
     /// Renders up to [`STEP`] bytes (or one block) more; true if nothing is left to do. The committer, who isn't `catching_up`, leaves one
     /// that isn't level to those who make it: they look again after what it committed.
     fn step(&self, room: &Room, catching_up: bool) -> Result<bool, StoreError> {
         let mut made = lock(&self.made);
-        if !catching_up && !made.level {
+        if !catching_up && !self.is_level() {
             return Ok(true);
         }
-        let (mut out, mut events) = (Vec::new(), made.events);
+        let stepped = self.step_from(room, &mut made);
+        let is_level = *stepped.as_ref().unwrap_or(&false);
+        let was_level = self.level.load(Ordering::SeqCst);
+        // A step of many that the committer takes doesn't end that it keeps it level.
+        if is_level || stepped.is_err() {
+            self.level.store(is_level, Ordering::SeqCst);
+        }
+        // Told after the level is set: who is woken looks at both.
+        let told = *self.len.borrow() != made.bytes || (is_level && !was_level);
+        if told {
+            self.len.send_replace(made.bytes);
+        }
+        stepped
+    }
+
+    fn step_from(&self, room: &Room, made: &mut Made) -> Result<bool, StoreError> {
+        let (mut out, mut events, mut text) = (Vec::new(), made.events, made.text);
         let state = self.live.snapshot(room)?;
         while out.len() < STEP && events < state.events {
-            let more = self.live.events_from(room, events)?;
-            if more.is_empty() {
-                break;
-            }
+            let more = match self.live.events_from(room, events) {
+                Ok(more) if !more.is_empty() => more,
+                // The next step begins just there.
+                Err(error) if out.is_empty() => return Err(error),
+                _ => break,
+            };
             events += more.len() as u64;
             for event in &more {
                 render(&self.format, &state.identity.group, &state.identity.stream, event, &mut out);
+                text += event.message.len() as u64 + u64::from(!event.message.ends_with('\n'));
             }
         }
         if !out.is_empty() {
+            evict::refuse(room)?;
             self.file.write_all_at(&out, made.bytes).map_err(|e| StoreError::io("write", &self.path, &e))?;
-            made.bytes += out.len() as u64;
-            made.events = events;
             room.rendered.fetch_add(out.len() as u64, Ordering::Relaxed);
-            self.len.send_replace(made.bytes);
+            *made = Made { events, bytes: made.bytes + out.len() as u64, text };
         }
-        made.level |= made.events >= state.events;
         Ok(made.events >= state.events)
     }
 

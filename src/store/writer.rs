@@ -312,13 +312,7 @@ impl Works {
             return Ok(());
         }
         evict::make_room(room)?;
-        match evict::lacking(room) {
-            0 => Ok(()),
-            lacking => {
-                let text = format!("{} has {lacking} bytes less free than --min-free keeps", room.dir.display());
-                Err(StoreError::new(StoreErrorKind::NoSpace, text))
-            }
-        }
+        evict::refuse(room)
     }
 
     /// Commits, and tells which streams were refused. An error means that nothing was committed.

@@ -8,12 +8,13 @@
 use super::inode::{Ino, Inodes, lock};
 use super::kernel::{Kernel, Pages};
 use super::lent::{LEAST, Mode, Open};
+use super::making::Making;
 use super::pump::Pump;
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Stream, Wanted};
 use crate::model::printable;
 use crate::patience::Deadline;
-use crate::store::{Reader, StoreError, StoreErrorKind};
+use crate::store::{Reader, Store, StoreError, StoreErrorKind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,6 +46,14 @@ struct State {
     settled: bool,
 }
 
+/// What every open file works with.
+pub(crate) struct Context {
+    pub(crate) store: Arc<Store>,
+    pub(crate) inodes: Arc<Inodes>,
+    pub(crate) kernel: Arc<dyn Kernel>,
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
 /// An open file. Lives as long as a handle, a waiter or a notice needs it.
 pub struct File {
     ino: Ino,
@@ -55,6 +64,7 @@ pub struct File {
     inodes: Arc<Inodes>,
     suffixes: AtomicU32,
     mode: Arc<Mode>,
+    making: Making,
     /// Until it is started.
     pump: Mutex<Option<Pump>>,
     _pumps: DropGuard,
@@ -62,15 +72,8 @@ pub struct File {
 
 impl File {
     /// The file of `ino`; once its pump is started, its growth since now is told to the kernel.
-    pub(crate) fn open(
-        ino: Ino,
-        label: String,
-        stream: Arc<Stream>,
-        reader: Reader,
-        inodes: Arc<Inodes>,
-        kernel: Arc<dyn Kernel>,
-        runtime: &tokio::runtime::Handle,
-    ) -> Arc<File> {
+    pub(crate) fn open(ino: Ino, label: String, stream: Arc<Stream>, reader: Reader, context: Context) -> Arc<File> {
+        let Context { store, inodes, kernel, runtime } = context;
         let complete = stream.progress().borrow().complete;
         let told = inodes.told_size(ino);
         let state = match told {
@@ -80,7 +83,7 @@ impl File {
         // A commit is in the catalogue, and so in attributes, a moment before the stream's own progress tells of it.
         let is_complete = || complete || stream.row().is_ok_and(|row| row.extent.complete);
         debug_assert!(told.is_none() || is_complete(), "a size was told before it was known");
-        let (pump, _pumps) = Pump::new(kernel, reader.subscribe(), stream.progress(), runtime.clone());
+        let (pump, _pumps) = Pump::new(kernel, reader.subscribe(), stream.progress(), runtime);
         Arc::new(File {
             ino,
             label,
@@ -90,6 +93,7 @@ impl File {
             inodes,
             suffixes: AtomicU32::new(0),
             mode: Arc::default(),
+            making: Making::new(store),
             pump: Mutex::new(Some(pump)),
             _pumps,
         })
@@ -115,6 +119,16 @@ impl File {
 
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// What its bytes are read from.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// How far it is made, if it isn't the stored text.
+    pub(crate) fn making(&self) -> &Making {
+        &self.making
     }
 
     /// How its opens are answered.
@@ -144,7 +158,10 @@ impl File {
     /// Serves an open now, if the kernel has the file's size as it is committed now and no call is needed.
     fn serves_now(&self, wanted: Wanted) -> bool {
         let state = *self.state.borrow();
-        state.settled && state.announced >= self.reader.len() && self.stream.serves_now(wanted)
+        state.settled
+            && self.reader.is_level()
+            && state.announced >= self.reader.len()
+            && self.stream.serves_now(wanted)
     }
 
     /// Waits until everything that the service showed at the call is committed and the kernel knows the size.
@@ -153,6 +170,7 @@ impl File {
             return Ok(());
         }
         self.with_patience(self.stream.bring_up_to_date(wanted)).await?;
+        self.with_patience(self.made(u64::MAX)).await?;
         let length = self.reader.len();
         let is_told = move |s: &State| s.settled && s.announced >= length;
         if is_told(&self.state.borrow()) {
@@ -183,10 +201,16 @@ impl File {
         proved.map_err(|error| self.damaged(&error))
     }
 
+    /// Waits until everything that the service showed at the call is committed.
+    pub(crate) async fn bring_up_to_date(&self) -> Result<(), Error> {
+        self.with_patience(self.stream.bring_up_to_date(Wanted::Content)).await
+    }
+
     /// Runs `work` until it ends or the stream makes no progress for [`PATIENCE`].
     pub(crate) async fn with_patience<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::pin!(work);
         let mut progress = self.stream.progress();
+        let mut lengths = self.reader.subscribe();
         let mut patience = Deadline::after(PATIENCE);
         loop {
             tokio::select! {
@@ -196,6 +220,8 @@ impl File {
                     Ok(()) => patience.renew(PATIENCE),
                     Err(_) => return Err(Error::new(ErrorKind::Stopping, &self.label, "the mount is stopping")),
                 },
+                // The sender lives in the file.
+                _ = lengths.changed() => patience.renew(PATIENCE),
                 () = patience.passed() => {
                     return Err(Error::new(
                         ErrorKind::TimedOut,
@@ -207,8 +233,14 @@ impl File {
         }
     }
 
-    /// Bytes that are there now; what was evicted or damaged is fetched again first.
-    pub(crate) async fn read(&self, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+    /// Bytes up to the size that attributes tell, and those beyond that are there now; what was evicted or damaged is fetched again, and what
+    /// isn't made is made first.
+    pub(crate) async fn read(self: &Arc<Self>, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+        let (announced, is_size) = self.announced();
+        let wanted = offset.saturating_add(size as u64).min(announced);
+        if is_size && self.reader.len() < wanted {
+            self.with_patience(self.made(wanted)).await?;
+        }
         match self.reader.read_at(offset, size) {
             Err(error) if matches!(error.kind, StoreErrorKind::TextLost(_)) => {
                 self.with_patience(self.stream.mend(offset, size as u64)).await?;
@@ -233,7 +265,15 @@ impl File {
 
     /// Bytes at `offset`, waiting at the frontier of a stream that is arriving; empty only at the end of file. Fails with the
     /// first failure after number `seen`.
-    pub(crate) async fn read_streaming(&self, offset: u64, size: usize, seen: u64) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn read_streaming(
+        self: &Arc<Self>,
+        offset: u64,
+        size: usize,
+        seen: u64,
+    ) -> Result<Vec<u8>, Error> {
+        self.start_making();
+        let making_fails = self.making_fails();
+        tokio::pin!(making_fails);
         let mut lengths = self.reader.subscribe();
         let mut state = self.state.subscribe();
         let mut progress = self.stream.progress();
@@ -252,6 +292,7 @@ impl File {
                     r = lengths.changed() => self.alive(r)?,
                     r = state.changed() => self.alive(r)?,
                     r = progress.changed() => self.alive(r)?,
+                    error = &mut making_fails => return Err(error),
                 }
             }
         };
@@ -290,7 +331,7 @@ impl File {
         let state = *self.state.borrow();
         let length = self.reader.len();
         if !state.known {
-            if !self.stream.progress().borrow().complete {
+            if !self.is_whole() {
                 return false;
             }
             // Reads serve all data already; from here attributes say the size, and only after that streams may end.
@@ -339,17 +380,22 @@ impl File {
         }
     }
 
+    /// All of the stream is here, and of another format all of it is made.
+    fn is_whole(&self) -> bool {
+        self.stream.progress().borrow().complete && self.reader.is_level()
+    }
+
     /// Whether the kernel must be told of something.
     pub(crate) fn is_due(&self) -> bool {
         let state = *self.state.borrow();
-        if state.known { self.reader.len() > state.announced } else { self.stream.progress().borrow().complete }
+        if state.known { self.reader.len() > state.announced } else { self.is_whole() }
     }
 
     fn alive<T, E>(&self, result: Result<T, E>) -> Result<(), Error> {
         result.map(drop).map_err(|_| Error::new(ErrorKind::Stopping, &self.label, "the mount is stopping"))
     }
 
-    fn damaged(&self, error: &StoreError) -> Error {
+    pub(crate) fn damaged(&self, error: &StoreError) -> Error {
         crate::fetch::store_error(&self.label, error)
     }
 }

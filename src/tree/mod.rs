@@ -13,6 +13,7 @@ mod inode;
 mod kernel;
 mod lent;
 mod lookup;
+mod making;
 mod news;
 mod open;
 mod processes;
@@ -234,18 +235,7 @@ impl Tree {
         lock(&self.files).get(&ino).and_then(Weak::upgrade)
     }
 
-    /// As `file`; a format that has to be made from the text has evicted or damaged text fetched again first.
-    async fn whole_file(&self, id: StreamId, show: Show) -> Result<Arc<File>, Error> {
-        match self.file(id, show) {
-            Err(error) if error.kind() == ErrorKind::TextLost => {
-                self.fetch.stream(id)?.mend(0, u64::MAX).await?;
-                self.file(id, show)
-            }
-            other => other,
-        }
-    }
-
-    /// The file of `ino`, opened if it isn't.
+    /// The file of `ino`, opened if it isn't; of another format than the stored one it begins to be made.
     fn file(&self, id: StreamId, show: Show) -> Result<Arc<File>, Error> {
         let ino = Node::Stream(id, show).ino();
         if let Some(file) = self.live_file(ino) {
@@ -264,9 +254,11 @@ impl Tree {
         if files.len() > 1024 && files.len().is_power_of_two() {
             files.retain(|_, file| file.strong_count() > 0);
         }
-        let file = File::open(ino, label, stream, reader, self.inodes.clone(), kernel, &self.runtime);
+        let (store, inodes, runtime) = (self.store.clone(), self.inodes.clone(), self.runtime.clone());
+        let file = File::open(ino, label, stream, reader, file::Context { store, inodes, kernel, runtime });
         files.insert(ino, Arc::downgrade(&file));
         drop(files);
+        file.start_making();
         if file.announced().1 && !file.is_due() {
             self.nursery.add(&file, &self.runtime);
         } else {

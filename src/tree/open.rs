@@ -62,13 +62,20 @@ impl Tree {
     }
 
     async fn open_stream(&self, ino: Ino, id: StreamId, show: Show, caller: &Caller<'_>) -> Result<Opened, Error> {
-        let file = self.whole_file(id, show).await?;
+        let file = self.file(id, show)?;
         file.prove_index().await?;
         // Nothing about the caller matters once the size is known.
-        if !file.announced().1 && !file.stream().progress().borrow().complete {
-            match caller.behaviour() {
-                Behaviour::Streams => return Ok(self.open_direct(file, false)),
-                Behaviour::StreamsUnseekable => return Ok(self.open_direct(file, true)),
+        let complete = file.stream().progress().borrow().complete;
+        if !file.announced().1 && (!complete || !file.reader().is_level()) {
+            let behaviour = caller.behaviour();
+            match behaviour {
+                Behaviour::Streams | Behaviour::StreamsUnseekable => {
+                    if complete {
+                        // It is being made of what there is; what is new belongs to that.
+                        file.bring_up_to_date().await?;
+                    }
+                    return Ok(self.open_direct(file, behaviour == Behaviour::StreamsUnseekable));
+                }
                 Behaviour::MayBeTail => {
                     if let Some(request) = caller.tail()
                         && show == Show::Log

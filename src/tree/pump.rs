@@ -48,6 +48,8 @@ impl Pump {
             self.lengths.mark_unchanged();
             self.progress.mark_unchanged();
             let Some(file) = file.upgrade() else { return };
+            // What a commit couldn't be added to is made further.
+            file.start_making();
             if file.is_due() {
                 let (done, over) = oneshot::channel();
                 self.kernel.notice(Notice::Content { file, done });

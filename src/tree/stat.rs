@@ -64,7 +64,7 @@ impl Tree {
                 }
             }
         }
-        let file = self.whole_file(id, show).await?;
+        let file = self.file(id, show)?;
         file.make_ready(Wanted::Size).await?;
         self.processes.waited(caller.process(), caller.thread());
         self.teach(ino, handle, caller);

@@ -152,6 +152,7 @@ impl World {
         let mut json = Vec::new();
         events.iter().for_each(|event| render(&Format::JsonLines, &group, name, event, &mut json));
         let reader = store.reader(id, &Format::JsonLines).map_err(read)?;
+        while !reader.make().map_err(read)? {}
         if reader.read_at(0, usize::MAX).map_err(read)? != json {
             return Err(format!("{name} as JSON isn't what its index tells"));
         }

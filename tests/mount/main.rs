@@ -2,7 +2,7 @@
 //!
 //! `world` is what each test stands in. `tools` compares 286 commands with plain files · `content` bytes against the oracle ·
 //! `ahead` what is read side by side and ahead of a reader · `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
-//! and names · `sizes` copies by the size that was told · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
+//! and names · `renditions` files in other formats · `sizes` copies by the size that was told · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
 //! and who reads · `verify` the copy proved · `warm` what reads of cached files cost · `lifecycle` starting and ending · `kills`
 //! ending without warning · `clocks` a machine whose clock is wrong · `hostile_text` text that is none
 //! · `large_answers` answers that are larger than the service's · `moto` the main job on another server.
@@ -25,6 +25,7 @@ mod large_answers;
 mod lifecycle;
 mod moto;
 mod offline;
+mod renditions;
 mod restart;
 mod sizes;
 mod tools;
