@@ -20,10 +20,24 @@ pub enum Format {
     JsonLines,
 }
 
+/// Another number for another way of rendering the same format: sizes that were measured under another one say nothing.
+const RENDERING: u64 = 1;
+
 /// The fields that a template may name.
 const FIELDS: [&str; 5] = ["timestamp", "ingestion_time", "log_group", "log_stream", "message"];
 
 impl Format {
+    /// A number for this format, the same in every run; another one for whatever renders otherwise.
+    pub fn number(&self) -> u64 {
+        let name = match self {
+            Format::Message => "message",
+            Format::Timestamped => "timestamped",
+            Format::Template(template) => &format!("template {template}"),
+            Format::JsonLines => "json lines",
+        };
+        xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), RENDERING)
+    }
+
     /// What a person typed: `message`, `timestamped`, or a template with `{message}` in it. Braces around anything but a word stand
     /// for themselves.
     pub fn parse(text: &str) -> Result<Format, String> {
@@ -144,6 +158,21 @@ impl<'a> Iterator for Parts<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_format_has_a_number_of_its_own_for_ever() {
+        let template = |text: &str| Format::parse(text).unwrap();
+        let formats = [
+            Format::Message,
+            Format::Timestamped,
+            Format::JsonLines,
+            template("{message}"),
+            template("{timestamp} {message}"),
+        ];
+        let numbers: std::collections::HashSet<u64> = formats.iter().map(Format::number).collect();
+        assert_eq!(numbers.len(), formats.len());
+        assert_eq!(Format::JsonLines.number(), 5_025_519_726_330_960_250, "it is written down in caches");
+    }
 
     fn shown(format: &Format, message: &str) -> String {
         let event = LogEvent {

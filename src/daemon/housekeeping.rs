@@ -29,3 +29,19 @@ pub(super) async fn keep_house(store: Arc<Store>, stop: CancellationToken) {
         }
     }
 }
+
+/// How soon a size that was told is written down, if no commit takes it along before.
+const SIZES: Duration = Duration::from_secs(1);
+
+/// Writes sizes that were told of files in other formats, until `stop`.
+pub(super) async fn write_sizes(store: Arc<Store>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SIZES) => {}
+        }
+        if let Err(error) = store.write_sizes().await {
+            tracing::debug!(%error, "sizes are written with the next commit");
+        }
+    }
+}

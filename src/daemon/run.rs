@@ -6,7 +6,7 @@
 //! a detached session alive.
 
 use super::background::{self, Parent};
-use super::housekeeping::keep_house;
+use super::housekeeping::{keep_house, write_sizes};
 use super::lock::{CacheLock, Purpose};
 use super::log::Log;
 use super::signals::{Ask, Signals};
@@ -74,6 +74,7 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
             let (fetch, store, tree, quotas) = (fetch.clone(), store.clone(), tree.clone(), *quotas);
             runtime.spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas, fetch, store, tree }));
             runtime.spawn(keep_house(running.store.clone(), stop.clone()));
+            runtime.spawn(write_sizes(running.store.clone(), stop.clone()));
             running.until_ended(runtime, &stop);
             told
         }

@@ -8,6 +8,7 @@ mod error;
 mod groups;
 mod naming;
 mod rows;
+mod sizes;
 mod streams;
 mod tail;
 mod used;
@@ -20,6 +21,7 @@ mod tests;
 pub(crate) use rows::Place;
 #[cfg(any(fuzzing, test))]
 pub(crate) use rows::{any_rows, read_any as read_rows};
+pub(crate) use sizes::Size;
 pub(crate) use tail::Change;
 pub(crate) use used::Adopted;
 
@@ -75,6 +77,9 @@ const USED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("used");
 /// no damage, and a crash may have left its file where it was.
 const TAKEN: TableDefinition<u64, u64> = TableDefinition::new("taken");
 
+/// (stream, format's number) to (events, bytes that they take in that format, checksum): sizes that were told.
+const SIZES: TableDefinition<(u64, u64), (u64, u64, u32)> = TableDefinition::new("sizes");
+
 /// Keys of [`COUNTERS`]; the second half is the parent of a sequence, else 0.
 const NEXT_ID: (u64, u64) = (0, 0);
 const COMMITS: (u64, u64) = (1, 0);
@@ -88,6 +93,8 @@ pub(crate) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send 
 pub(crate) type Lost = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What opening found.
+// One a run, moved a few times.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Opened {
     /// A catalogue of this version, old or new.
     Ready(Catalogue),
@@ -105,6 +112,8 @@ pub(crate) struct Catalogue {
     vouches: Mutex<HashMap<u64, Vouch>>,
     /// When streams were last wanted, where no commit has written it yet.
     touched: Mutex<HashMap<u64, Timestamp>>,
+    /// Sizes in other formats, where no commit has written them yet.
+    sizes: Mutex<sizes::Sizes>,
     /// Counts changes of what listings show, by parent, since the catalogue was opened.
     changes: Mutex<BTreeMap<u64, u64>>,
 }
@@ -180,9 +189,9 @@ impl Catalogue {
             Err(e) => return Err(e.into()),
         };
         match version(&db)? {
-            Version::Is(version) if version == FORMAT.to_string() => make_taken(&db)?,
+            Version::Is(version) if version == FORMAT.to_string() => make_later_tables(&db)?,
             Version::Is(version) if version == BEFORE.to_string() => {
-                make_taken(&db)?;
+                make_later_tables(&db)?;
                 raise_version(&db)?;
             }
             Version::Is(version) => return Ok(Opened::Foreign(format!("catalogue version {version:?}"))),
@@ -195,6 +204,7 @@ impl Catalogue {
             db: RwLock::new((0, Some(Arc::new(db)))),
             vouches: Mutex::default(),
             touched: Mutex::default(),
+            sizes: Mutex::default(),
             changes: Mutex::default(),
         }))
     }
@@ -381,7 +391,7 @@ enum Version {
 fn version(db: &Database) -> Result<Version, StoreError> {
     let tx = db.begin_read()?;
     // Looked for here, made later; nothing else is read at a start.
-    let _ = tx.open_table(TAKEN);
+    let _ = (tx.open_table(TAKEN), tx.open_table(SIZES));
     match tx.open_table(META) {
         Ok(meta) => Ok(Version::Is(meta.get("format")?.map(|v| v.value().to_owned()).unwrap_or_default())),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(Version::None),
@@ -403,6 +413,7 @@ fn make_tables(db: &Database) -> Result<(), StoreError> {
     tx.open_table(TAILS)?;
     tx.open_table(USED)?;
     tx.open_table(TAKEN)?;
+    tx.open_table(SIZES)?;
     tx.open_table(META)?.insert("format", FORMAT.to_string().as_str())?;
     tx.commit()?;
     Ok(())
@@ -417,17 +428,29 @@ fn raise_version(db: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes the one table that the first catalogues of this version don't have.
-fn make_taken(db: &Database) -> Result<(), StoreError> {
-    match db.begin_read()?.open_table(TAKEN) {
-        Err(redb::TableError::TableDoesNotExist(_)) => {}
-        there => return there.map(drop).map_err(StoreError::from),
+/// Makes the tables that the first catalogues of this version don't have.
+fn make_later_tables(db: &Database) -> Result<(), StoreError> {
+    let are_there = {
+        let tx = db.begin_read()?;
+        is_there(tx.open_table(TAKEN))? && is_there(tx.open_table(SIZES))?
+    };
+    if are_there {
+        return Ok(());
     }
     let mut tx = db.begin_write()?;
     tx.set_quick_repair(true);
     tx.open_table(TAKEN)?;
+    tx.open_table(SIZES)?;
     tx.commit()?;
     Ok(())
+}
+
+fn is_there<T>(table: Result<T, redb::TableError>) -> Result<bool, StoreError> {
+    match table {
+        Ok(_) => Ok(true),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Takes the next number of a counter.

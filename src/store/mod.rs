@@ -414,6 +414,21 @@ impl Store {
         Ok(Reader { room: Arc::clone(&self.room), live: Held::of(live), rendition })
     }
 
+    /// The size of a complete stream in a format other than [`Format::Message`], as it was told last, in an earlier run too. It may have
+    /// grown since.
+    pub fn told_size(&self, row: &StreamRow, format: &Format) -> Result<Option<u64>, StoreError> {
+        let told = self.room.catalogue.size(row.id, format.number())?;
+        Ok(told.filter(|told| row.extent.complete && told.events <= row.extent.events).map(|told| told.bytes))
+    }
+
+    /// Writes sizes that were told since the last commit, if there are any. A crash before that forgets them.
+    pub async fn write_sizes(&self) -> Result<(), StoreError> {
+        if !self.room.catalogue.has_pending_sizes() {
+            return Ok(());
+        }
+        self.append(Vec::new()).await.map(drop)
+    }
+
     /// Bytes that the cache takes on disk.
     pub fn used_bytes(&self) -> u64 {
         self.room.used_bytes()
@@ -557,6 +572,11 @@ impl Reader {
     /// Bytes of the stream's text that are shown in a format other than its own.
     pub fn made_of(&self) -> u64 {
         self.rendition.as_ref().map_or(0, |rendition| rendition.text())
+    }
+
+    /// The length of a complete stream was told as the file's size: remembers it over restarts, see [`Store::told_size`].
+    pub fn is_told(&self) -> Result<(), StoreError> {
+        self.rendition.as_ref().map_or(Ok(()), |rendition| rendition.is_told(&self.room))
     }
 
     /// Up to `size` bytes at `offset`; shorter only at `len`. A pread or two: may run on any thread.

@@ -5,6 +5,7 @@
 //! one that is still being made it leaves to them, and never waits for it longer than a step. One that it can't extend is level no more,
 //! so that nobody takes its length for the file's size.
 
+use super::catalogue::Size;
 use super::disk::DiskFile;
 use super::live::{Live, Room, lock};
 use super::{StoreError, evict};
@@ -125,6 +126,15 @@ impl Rendition {
     /// How much of the stream's text it shows, in bytes of that text.
     pub(crate) fn text(&self) -> u64 {
         lock(&self.made).text
+    }
+
+    /// Its length was told as the file's size, and must be told again after a restart.
+    pub(crate) fn is_told(&self, room: &Room) -> Result<(), StoreError> {
+        let size = {
+            let made = lock(&self.made);
+            Size { events: made.events, bytes: made.bytes }
+        };
+        room.catalogue.set_size(self.live.id, self.format.number(), size)
     }
 
     /// Renders up to [`STEP`] bytes (or one block) more; true if nothing is left to do. The committer, who isn't `catching_up`, leaves one

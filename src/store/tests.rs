@@ -188,6 +188,39 @@ async fn a_rendition_that_can_not_be_extended_is_level_no_more() {
 }
 
 #[tokio::test]
+async fn a_size_that_was_told_is_known_to_the_next_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (id, told);
+    let size = |store: &Store, format: &Format| {
+        let row = store.stream(stream(store, "a")).unwrap().unwrap();
+        store.told_size(&row, format).unwrap()
+    };
+    {
+        let store = Store::open(dir.path()).unwrap();
+        id = stream(&store, "a");
+        store.append(vec![append(id, vec![event(1, "one")])]).await.unwrap();
+        let json = whole(&store, id, &Format::JsonLines);
+        told = json.len();
+        json.is_told().unwrap();
+        assert_eq!(size(&store, &Format::JsonLines), None, "not read to its end");
+        let complete = Append { stream: Some(id), complete: true, ..Append::default() };
+        store.append(vec![complete]).await.unwrap();
+        assert_eq!(size(&store, &Format::JsonLines), Some(told));
+        store.write_sizes().await.unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((size(&store, &Format::JsonLines), size(&store, &Format::Timestamped)), (Some(told), None));
+    store.append(vec![append(id, vec![event(2, "two")])]).await.unwrap();
+    assert_eq!(size(&store, &Format::JsonLines), Some(told), "until it is made again");
+    let json = whole(&store, id, &Format::JsonLines);
+    json.is_told().unwrap();
+    let grown = json.len();
+    store.close().await.unwrap();
+    drop((json, store));
+    assert_eq!(size(&Store::open(dir.path()).unwrap(), &Format::JsonLines), Some(grown));
+}
+
+#[tokio::test]
 async fn renditions_that_nobody_reads_make_room_before_texts() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

@@ -358,6 +358,9 @@ impl File {
     }
 
     fn announce(&self, length: u64) {
+        if let Err(error) = self.reader.is_told() {
+            tracing::debug!(file = %printable(&self.label), %error, "its size may be unknown after a restart");
+        }
         self.inodes.told(self.ino, length);
         self.state.send_modify(|s| {
             s.announced = length;

@@ -107,7 +107,7 @@ impl Tree {
     }
 
     /// The size of a stream's file, once there is one. Of an open file it is what the kernel has been told; a format that isn't the stored
-    /// one has a size once it was made.
+    /// one has a size once it was made, in an earlier run perhaps.
     fn known_size(&self, row: &StreamRow, show: Show, ino: Ino) -> Option<u64> {
         if let Some(file) = self.live_file(ino) {
             let (size, known) = file.announced();
@@ -115,7 +115,9 @@ impl Tree {
         } else if self.format(show) == crate::render::Format::Message {
             row.extent.complete.then_some(row.extent.text_len)
         } else {
-            self.inodes.told_size(ino)
+            // What can't be read is measured again.
+            let kept = self.store.told_size(row, &self.format(show)).ok().flatten();
+            self.inodes.told_size(ino).max(kept)
         }
     }
 

@@ -118,6 +118,75 @@ fn a_streaming_reader_is_served_as_it_is_made() {
     assert_eq!(output(&format!("cat {path} | wc -c")).trim(), whole.len().to_string());
 }
 
+/// The sizes of files as a program is told them that looks at one after another and opens none.
+fn sizes(folder: &Path, ending: &str, files: usize) -> Vec<u64> {
+    let script =
+        format!("import os,sys\nfor n in range({files}): print(os.stat(f'{{sys.argv[1]}}/s{{n:02}}{ending}').st_size)");
+    let output = std::process::Command::new("python3").arg("-c").arg(script).arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn sizes_that_were_told_outlive_a_restart() {
+    const FILES: usize = 40;
+    let mut world = World::start();
+    for file in 0..FILES {
+        let lines: Vec<String> = (0..20 + file).map(|i| format!("{file} {i} \"quoted\"")).collect();
+        world.put_history("g", &format!("s{file:02}"), &lines);
+    }
+    let timestamped = ["--rate", RATES, "--format", "timestamped"];
+    let mounted = world.mount(&timestamped);
+    let whole = |mounted: &Mounted, ending: &str| -> Vec<Vec<u8>> {
+        (0..FILES).map(|n| read(&mounted.file(&format!("g/s{n:02}{ending}"))).unwrap()).collect()
+    };
+    let lengths = |texts: &[Vec<u8>]| texts.iter().map(|text| text.len() as u64).collect::<Vec<_>>();
+    let (logs, jsons) = (whole(&mounted, ".log"), whole(&mounted, ".jsonl"));
+    assert_eq!(sizes(&mounted.file("g"), ".log", FILES), lengths(&logs));
+    mounted.unmount();
+
+    let mounted = world.mount(&timestamped);
+    assert_eq!(sizes(&mounted.file("g"), ".log", FILES), lengths(&logs), "after a remount");
+    assert_eq!(sizes(&mounted.file("g"), ".jsonl", FILES), lengths(&jsons), "after a remount");
+    // The kernel forgets what it was told.
+    output("sync; echo 2 > /proc/sys/vm/drop_caches || true");
+    assert_eq!(sizes(&mounted.file("g"), ".log", FILES), lengths(&logs), "forgotten by the kernel");
+    assert!(whole(&mounted, ".log") == logs && whole(&mounted, ".jsonl") == jsons);
+    // Grows, and is told; then nothing has time to be written.
+    world.put_now("g", "s00", "grown");
+    eventually("the growth is read", || read(&mounted.file("g/s00.log")).unwrap().ends_with(b"grown\n"));
+    let grown = sizes(&mounted.file("g"), ".log", FILES);
+    assert!(grown[0] > logs[0].len() as u64);
+    std::thread::sleep(Duration::from_millis(2_500));
+    mounted.signal(libc::SIGKILL);
+    mounted.wait_leaving_the_mount();
+
+    // Growth while it isn't mounted shows once the file is opened.
+    world.put_now("g", "s01", "while nothing was mounted");
+    detach(&world.folder().join("mnt2"));
+    let mounted = world.mount(&timestamped);
+    assert_eq!(sizes(&mounted.file("g"), ".log", FILES), grown, "after a kill");
+    let later = whole(&mounted, ".log");
+    for (file, (before, after)) in logs.iter().zip(&later).enumerate() {
+        assert!(after.starts_with(before), "{file}: a byte moved");
+        assert_eq!(after.len() > before.len(), file < 2, "{file}");
+    }
+    assert_eq!(sizes(&mounted.file("g"), ".log", FILES), lengths(&later));
+    mounted.unmount();
+
+    // Another format has other sizes, and the first one's are kept.
+    let mounted = world.mount(&["--rate", RATES]);
+    assert_eq!(sizes(&mounted.file("g"), ".jsonl", FILES)[2..], lengths(&jsons)[2..]);
+    let texts = whole(&mounted, ".log");
+    assert!(texts.iter().zip(&later).all(|(plain, stamped)| plain.len() < stamped.len()));
+    mounted.unmount();
+    let mounted = world.mount(&["--rate", RATES, "--format", "{message} of {log_stream}"]);
+    read(&mounted.file("g/s05.log")).unwrap();
+    mounted.unmount();
+    let mounted = world.mount(&timestamped);
+    assert_eq!(sizes(&mounted.file("g"), ".log", FILES), lengths(&later));
+}
+
 /// A disk of its own, unmounted when dropped.
 struct SmallDisk(PathBuf);
 

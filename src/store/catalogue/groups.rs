@@ -150,17 +150,6 @@ impl Catalogue {
         self.lock_vouches().insert(id.0, vouch);
     }
 
-    /// Writes the chains of checks that no commit has written, in a commit of their own if there are any.
-    pub(crate) fn flush_vouches(&self) -> Result<(), StoreError> {
-        let pending = self.pending_vouches();
-        if pending.is_empty() {
-            return Ok(());
-        }
-        self.write(|tx| write_vouches(tx, &pending))?;
-        self.vouches_written(&pending);
-        Ok(())
-    }
-
     pub(super) fn pending_vouches(&self) -> Vec<(u64, Vouch)> {
         self.lock_vouches().iter().map(|(id, vouch)| (*id, *vouch)).collect()
     }

@@ -2,6 +2,7 @@
 
 use super::groups::write_vouches;
 use super::rows::{Place, StreamRecord};
+use super::sizes::write_sizes;
 use super::streams::get;
 use super::used::{note_text, write_touched};
 use super::{COMPLETE, COUNTERS, Catalogue, STREAMS, TAILS, USED};
@@ -49,11 +50,11 @@ pub(crate) type Stored = (StreamRecord, Vec<Vec<u8>>);
 impl Catalogue {
     /// Commits all changes, or none.
     pub(crate) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let vouches = self.pending_vouches();
-        let touched = std::mem::take(&mut *self.lock_touched());
-        if changes.is_empty() && vouches.is_empty() {
+        let (vouches, sizes) = (self.pending_vouches(), self.pending_sizes());
+        if changes.is_empty() && vouches.is_empty() && sizes.is_empty() {
             return Ok(());
         }
+        let touched = std::mem::take(&mut *self.lock_touched());
         let groups = self.write(|tx| {
             let mut groups = HashSet::new();
             let mut streams = tx.open_table(STREAMS)?;
@@ -89,10 +90,12 @@ impl Catalogue {
             drop((used, counters));
             write_touched(tx, &touched)?;
             write_vouches(tx, &vouches)?;
+            write_sizes(tx, &sizes)?;
             Ok(groups)
         })?;
         groups.into_iter().for_each(|group| self.listing_changed(group));
         self.vouches_written(&vouches);
+        self.sizes_written(&sizes);
         Ok(())
     }
 

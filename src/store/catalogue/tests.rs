@@ -240,7 +240,7 @@ fn groups_are_found_replaced_and_forgotten() {
     catalogue.set_vouch(new.id, vouch);
     assert_eq!(catalogue.group(new.id).unwrap().unwrap().vouch, Some(vouch));
     assert_eq!(commits(&catalogue), before);
-    catalogue.flush_vouches().unwrap();
+    catalogue.commit(&[]).unwrap();
     drop(catalogue);
     let catalogue = fixture.open();
     let row = catalogue.group(new.id).unwrap().unwrap();
