@@ -4,16 +4,22 @@
 //! before what was seen last (see `poll`); intervals go from start to start, so that an answer's latency isn't added to them. A failed
 //! poll backs off and the next good one catches up. Beside the polls, in tasks of their own, complete streams are read again: the late
 //! window, and what isn't settled; both stretch so that they take at most a fifth of the quota.
+//!
+//! Streams whose files are looked at again and again, and aren't open, are followed *slowly*: the same loop polls them each few seconds,
+//! together, in calls of their own that wait behind all others and that no poll of an open stream waits for.
 
 use super::fault::Fault;
-use super::poll::{self, Outcome, Target};
+use super::poll::{self, How, Outcome, Target};
 use super::reread::Rereads;
+use super::service::Weight;
 use super::stale::Copied;
 use super::stream::{Group, Stream, Streams, lock};
 use crate::model::{StreamId, Timestamp};
+use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Polls after the last guard is gone.
@@ -24,6 +30,8 @@ const SETTLED_IN: u32 = 4;
 const DRAIN_FOR: Duration = Duration::from_secs(60);
 /// A group that is cheaper to ask by its streams' names is tried as a whole again after this long.
 const WHOLE_AGAIN: Duration = Duration::from_secs(60);
+/// From one poll of the slowly followed streams to the next, if the poll interval isn't longer.
+const SLOWLY: Duration = Duration::from_secs(5);
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -46,6 +54,8 @@ struct Followed {
     /// Shared with each guard. A stream that was let go of as gone and is followed again has another one: guards of before count no
     /// more.
     guards: Arc<()>,
+    /// The same of those who follow slowly.
+    slow_guards: Arc<()>,
     since: Instant,
     /// It was open for long enough to be polled; until then the open itself has brought all there is.
     polled: bool,
@@ -65,42 +75,76 @@ impl Following {
         Some(Duration::from_millis((interval.as_millis() as u64 + 50) / 100 * 100))
     }
 
-    /// The streams that polls ask for.
-    pub(crate) fn streams(&self) -> Vec<Arc<Stream>> {
-        lock(&self.state).followed.values().map(|followed| followed.stream.clone()).collect()
+    /// The streams that polls ask for, and those of them that are only followed slowly.
+    pub(crate) fn streams(&self) -> Vec<(Arc<Stream>, bool)> {
+        let state = lock(&self.state);
+        state.followed.values().map(|followed| (followed.stream.clone(), !followed.is_polled())).collect()
     }
 }
 
-/// Somebody has the stream open.
+/// How far apart polls of slowly followed streams are.
+pub(crate) fn slowly(interval: Duration) -> Duration {
+    interval.max(SLOWLY)
+}
+
+/// The stream is open, or looked at again and again.
 pub struct Follow {
     _stream: Arc<Stream>,
     _guard: Arc<()>,
 }
 
 impl Followed {
+    fn new(stream: &Arc<Stream>) -> Followed {
+        Followed {
+            stream: stream.clone(),
+            guards: Arc::default(),
+            slow_guards: Arc::default(),
+            since: Instant::now(),
+            polled: false,
+            idle: 0,
+            asked: None,
+            quiet: 0,
+        }
+    }
+
     fn is_open(&self) -> bool {
         Arc::strong_count(&self.guards) > 1
+    }
+
+    /// It is polled each interval: open, or was until some polls ago.
+    fn is_polled(&self) -> bool {
+        self.is_open() || (self.polled && self.idle <= LINGER)
+    }
+
+    fn is_followed_slowly(&self) -> bool {
+        Arc::strong_count(&self.slow_guards) > 1
+    }
+
+    fn turn(&self) -> Turn {
+        Turn { stream: self.stream.clone(), asked: self.asked, quiet: self.quiet }
     }
 }
 
 /// Follows a stream; starts the group's loop if it doesn't run.
 pub(crate) fn start(stream: &Arc<Stream>) -> Follow {
+    follow(stream, |followed| {
+        if !followed.is_open() && !followed.polled {
+            // Opened again and again for a moment isn't open for long.
+            followed.since = Instant::now();
+        }
+        followed.idle = 0;
+        Arc::clone(&followed.guards)
+    })
+}
+
+/// Follows a stream slowly.
+pub(crate) fn start_slowly(stream: &Arc<Stream>) -> Follow {
+    follow(stream, |followed| Arc::clone(&followed.slow_guards))
+}
+
+fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed) -> Arc<()>) -> Follow {
     let mut state = lock(&stream.group.following.state);
-    let followed = state.followed.entry(stream.id).or_insert_with(|| Followed {
-        stream: stream.clone(),
-        guards: Arc::default(),
-        since: Instant::now(),
-        polled: false,
-        idle: 0,
-        asked: None,
-        quiet: 0,
-    });
-    if !followed.is_open() && !followed.polled {
-        // Opened again and again for a moment isn't open for long.
-        followed.since = Instant::now();
-    }
-    let guard = Arc::clone(&followed.guards);
-    followed.idle = 0;
+    let guard = guard(state.followed.entry(stream.id).or_insert_with(|| Followed::new(stream)));
     if !state.running && !stream.home.shared.stopping.is_cancelled() {
         state.running = true;
         stream.home.shared.tasks.spawn(run(stream.home.clone(), stream.group.clone()));
@@ -117,7 +161,7 @@ struct Turn {
 }
 
 impl State {
-    /// Those to poll now; lets go of those that nobody has had open for some polls. One that is open for a moment, as `cat` and
+    /// Those to poll now; lets go of those that have been open in no program for some polls. One that is open for a moment, as `cat` and
     /// `grep -r` have it, is never polled.
     fn turn(&mut self, least: Duration) -> Vec<Turn> {
         self.followed.retain(|_, f| {
@@ -125,24 +169,107 @@ impl State {
                 f.idle = 0;
                 return true;
             }
-            f.idle += 1;
-            f.polled && f.idle <= LINGER
+            f.idle = f.idle.saturating_add(1);
+            f.polled &= f.idle <= LINGER;
+            f.polled || f.is_followed_slowly()
         });
-        let due = self.followed.values_mut().filter(|f| f.polled || f.since.elapsed() >= least);
+        let due = self.followed.values_mut().filter(|f| f.polled || (f.is_open() && f.since.elapsed() >= least));
         due.map(|f| {
             f.polled = true;
-            Turn { stream: f.stream.clone(), asked: f.asked, quiet: f.quiet }
+            f.turn()
         })
         .collect()
+    }
+
+    /// Those that are followed slowly, and that no other poll asks for.
+    fn slow_turn(&self) -> Vec<Turn> {
+        self.followed.values().filter(|f| f.is_followed_slowly() && !f.is_polled()).map(Followed::turn).collect()
+    }
+}
+
+/// What is kept from one poll to the next.
+#[derive(Default)]
+struct Line {
+    reach: Option<Duration>,
+    cut: Option<Instant>,
+    whole_not_before: Option<Instant>,
+}
+
+impl Line {
+    fn how(&self, weight: Weight, now: Timestamp, started: Instant) -> How {
+        How {
+            weight,
+            now,
+            reach: self.reach,
+            drain: self.cut.is_some_and(|at| at.elapsed() < DRAIN_FOR),
+            try_whole: self.whole_not_before.is_none_or(|at| started >= at),
+        }
+    }
+
+    fn note(&mut self, outcome: &Outcome, started: Instant) {
+        self.reach = outcome.reach;
+        if outcome.whole == Some(false) {
+            self.whole_not_before = Some(started + WHOLE_AGAIN);
+        }
+        if outcome.cut {
+            self.cut = Some(started);
+        }
+    }
+}
+
+/// Polls of the slowly followed streams, one at a time, beside the loop.
+#[derive(Default)]
+struct Slow {
+    line: Line,
+    pace: Pace,
+    started: Option<Instant>,
+    running: Option<(JoinHandle<Outcome>, Vec<Arc<Stream>>)>,
+}
+
+impl Slow {
+    /// Takes what a poll that has ended brought; whether it is time for the next.
+    fn is_due(&mut self, home: &Streams, group: &Group, interval: Duration) -> bool {
+        let Some(started) = self.started else { return true };
+        if let Some((task, followed)) = &mut self.running {
+            let Some(ended) = task.now_or_never() else { return false };
+            let followed = std::mem::take(followed);
+            self.running = None;
+            let outcome = ended.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() });
+            self.line.note(&outcome, started);
+            note(group, &outcome);
+            tell(home, group, &followed, &outcome);
+            match outcome.fault {
+                Some(Fault::Stopping) => {}
+                Some(fault) => self.pace.failed(home, group, fault),
+                None => self.pace.worked(),
+            }
+        }
+        started.elapsed() >= self.pace.pause(slowly(interval))
+    }
+
+    fn start(&mut self, home: &Arc<Streams>, group: &Arc<Group>, turn: Vec<Turn>) {
+        if turn.is_empty() {
+            return;
+        }
+        let (started, now) = (Instant::now(), home.shared.clock.now());
+        self.started = Some(started);
+        match targets(home, turn, now, false) {
+            Ok(targets) if targets.is_empty() => {}
+            Ok(targets) => {
+                let how = self.line.how(Weight::Background, now, started);
+                let followed = streams_of(&targets);
+                let poll = poll::poll(home.clone(), group.clone(), targets, how);
+                self.running = Some((home.shared.tasks.spawn(poll), followed));
+            }
+            Err(fault) => self.pace.failed(home, group, fault),
+        }
     }
 }
 
 async fn run(home: Arc<Streams>, group: Arc<Group>) {
     let mut pace = Pace::default();
     let mut rereads = Rereads::new();
-    let mut reach = None;
-    let mut cut: Option<Instant> = None;
-    let mut whole_not_before: Option<Instant> = None;
+    let (mut line, mut slow) = (Line::default(), Slow::default());
     let mut folded = Instant::now();
     let mut started = Instant::now();
     loop {
@@ -153,7 +280,8 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             () = tokio::time::sleep_until(started + pace.pause(interval)) => {}
         }
         let before = std::mem::replace(&mut started, Instant::now());
-        let turn = {
+        let slow_is_due = slow.is_due(&home, &group, interval);
+        let (turn, slow_turn) = {
             let mut state = lock(&group.following.state);
             let took = started - before;
             state.interval = Some(state.interval.map_or(took, |usual| (usual * 3 + took) / 4));
@@ -163,8 +291,9 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
                 state.interval = None;
                 return;
             }
-            turn
+            (turn, if slow_is_due { state.slow_turn() } else { Vec::new() })
         };
+        slow.start(&home, &group, slow_turn);
         if turn.is_empty() {
             continue;
         }
@@ -182,22 +311,14 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             }
         };
         rereads.start_if_due(&home, &group, &targets, moment);
-        let followed: Vec<Arc<Stream>> = targets.iter().map(|target| target.stream.clone()).collect();
-        let drain = cut.is_some_and(|at| at.elapsed() < DRAIN_FOR);
+        let followed = streams_of(&targets);
         // In a task of its own: a defect there must not end the loop.
-        let try_whole = whole_not_before.is_none_or(|at| started >= at);
-        let poll = poll::poll(home.clone(), group.clone(), targets, now, reach, drain, try_whole);
+        let poll = poll::poll(home.clone(), group.clone(), targets, line.how(Weight::Following, now, started));
         let task = home.shared.tasks.spawn(poll);
         match task.await.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() }) {
             Outcome { fault: Some(Fault::Stopping), .. } => break,
             outcome => {
-                reach = outcome.reach;
-                if outcome.whole == Some(false) {
-                    whole_not_before = Some(started + WHOLE_AGAIN);
-                }
-                if outcome.cut {
-                    cut = Some(started);
-                }
+                line.note(&outcome, started);
                 note(&group, &outcome);
                 tell(&home, &group, &followed, &outcome);
                 match outcome.fault {
@@ -213,6 +334,10 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
     let followed = std::mem::take(&mut state.followed);
     drop(state);
     drop(followed);
+}
+
+fn streams_of(targets: &[Target]) -> Vec<Arc<Stream>> {
+    targets.iter().map(|target| target.stream.clone()).collect()
 }
 
 /// What each followed stream wants of this poll; streams that can't be asked for are left out.

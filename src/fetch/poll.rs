@@ -123,30 +123,36 @@ fn next_reach(reach: Duration, late_window: Duration, events: usize, added: u64)
     }
 }
 
-/// Polls `targets`; if `drain`, each until nothing comes; if `try_whole`, by a read of the whole group where that may be cheaper.
-pub(crate) async fn poll(
-    home: Arc<Streams>,
-    group: Arc<Group>,
-    mut targets: Vec<Target>,
-    now: Timestamp,
-    reach: Option<Duration>,
-    drain: bool,
-    try_whole: bool,
-) -> Outcome {
+/// How streams are polled.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    /// Whom the calls are for.
+    pub(crate) weight: Weight,
+    pub(crate) now: Timestamp,
+    /// How far back a poll of several streams may start.
+    pub(crate) reach: Option<Duration>,
+    /// Each is read until nothing comes.
+    pub(crate) drain: bool,
+    /// A read of the whole group is tried where that may be cheaper.
+    pub(crate) try_whole: bool,
+}
+
+/// Polls `targets`.
+pub(crate) async fn poll(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, how: How) -> Outcome {
     let late_window = home.shared.settings.borrow().late_window;
-    let reach = reach.unwrap_or(late_window).clamp(OVERLAP.min(late_window), late_window);
+    let reach = how.reach.unwrap_or(late_window).clamp(OVERLAP.min(late_window), late_window);
     if let [target] = targets.as_slice() {
-        let mut outcome = one(&home, target, now, late_window, drain).await;
+        let mut outcome = one(&home, target, how, late_window).await;
         outcome.reach = Some(reach);
         return outcome;
     }
     let chunks = targets.len().div_ceil(NAMES);
     if home.refusals.get(Call::FilterLogEvents, &group.name).is_some() {
-        return each(&home, &targets, now, late_window, reach, drain).await;
+        return each(&home, &targets, how, late_window, reach).await;
     }
-    let several = Several { home: &home, group: &group, now, late_window, reach, drain };
+    let several = Several { home: &home, group: &group, how, late_window, reach };
     let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
-    if try_whole && chunks > 1 {
+    if how.try_whole && chunks > 1 {
         match several.poll(&targets, Scope::Group, chunks).await {
             outcome if outcome.whole == Some(false) => total.whole = Some(false),
             outcome => return outcome,
@@ -188,16 +194,9 @@ impl Outcome {
 }
 
 /// Each stream by itself, where no call takes several.
-async fn each(
-    home: &Arc<Streams>,
-    targets: &[Target],
-    now: Timestamp,
-    late_window: Duration,
-    reach: Duration,
-    drain: bool,
-) -> Outcome {
+async fn each(home: &Arc<Streams>, targets: &[Target], how: How, late_window: Duration, reach: Duration) -> Outcome {
     let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
-    let polls = targets.iter().map(async |target| (target.stream.id, one(home, target, now, late_window, drain).await));
+    let polls = targets.iter().map(async |target| (target.stream.id, one(home, target, how, late_window).await));
     for (id, mut part) in join_all(polls).await {
         // What one stream fails by is its own.
         if let Some(fault) = part.fault.take_if(|fault| fault.is_of_one_stream()) {
@@ -267,7 +266,8 @@ impl Paging {
     }
 }
 
-async fn one(home: &Arc<Streams>, target: &Target, now: Timestamp, late_window: Duration, drain: bool) -> Outcome {
+async fn one(home: &Arc<Streams>, target: &Target, how: How, late_window: Duration) -> Outcome {
+    let How { weight, now, drain, .. } = how;
     let id = target.stream.id;
     let start = target.behind(now).unwrap_or(target.start);
     let mut outcome = Outcome { asked: vec![(id, now)], ..Outcome::default() };
@@ -276,7 +276,7 @@ async fn one(home: &Arc<Streams>, target: &Target, now: Timestamp, late_window: 
     let mut cursor = Cursor::onwards(Via::Get, Some(start));
     let mut newest = start;
     for _ in 0..PAGES {
-        let page = match cursor.next(&target.stream, Weight::Following, None).await {
+        let page = match cursor.next(&target.stream, weight, None).await {
             Ok(page) => page,
             Err(fault) if fault.is_not_found() => return Outcome { gone: vec![id], ..Outcome::default() },
             Err(fault) => return Outcome::failed(fault),
@@ -314,16 +314,16 @@ enum Scope {
 struct Several<'a> {
     home: &'a Arc<Streams>,
     group: &'a Group,
-    now: Timestamp,
+    how: How,
     late_window: Duration,
     reach: Duration,
-    drain: bool,
 }
 
 impl Several<'_> {
     /// Polls some of them. A read of the group that takes more than `most_pages` isn't the cheaper way.
     async fn poll(&self, chunk: &[Target], scope: Scope, most_pages: usize) -> Outcome {
-        let Several { home, group, now, late_window, reach, drain } = *self;
+        let Several { home, group, how, late_window, reach } = *self;
+        let How { weight, now, drain, .. } = how;
         let by_name: HashMap<&str, &Target> = chunk.iter().map(|t| (t.stream.name.as_str(), t)).collect();
         let mut start = common_start(chunk, now, reach);
         if chunk.iter().any(|t| t.deep && !t.extent.complete) {
@@ -353,7 +353,7 @@ impl Several<'_> {
                 token: token.clone(),
                 limit,
             };
-            let answer = home.filter(Weight::Following, &mut request).await;
+            let answer = home.filter(weight, &mut request).await;
             limit = request.limit;
             let page = match answer {
                 Ok(page) => page,
@@ -363,9 +363,9 @@ impl Several<'_> {
                     continue;
                 }
                 // The rest of the poll, too: what was given already is known by its counts.
-                Err(fault) if fault.is_refusal() => return each(home, chunk, now, late_window, reach, drain).await,
+                Err(fault) if fault.is_refusal() => return each(home, chunk, how, late_window, reach).await,
                 Err(fault) if fault.is_not_found() && scope == Scope::Names => {
-                    return find_gone(chunk, fault).await;
+                    return find_gone(chunk, weight, fault).await;
                 }
                 Err(fault) => return Outcome::failed(fault),
             };
@@ -404,11 +404,11 @@ impl Several<'_> {
 }
 
 /// A call with several names was refused for one that isn't there: asks for each.
-async fn find_gone(chunk: &[Target], fault: Fault) -> Outcome {
+async fn find_gone(chunk: &[Target], weight: Weight, fault: Fault) -> Outcome {
     let mut gone = Vec::new();
     for target in chunk {
         let via = if target.stream.may(Via::Get) { Via::Get } else { Via::Filter };
-        match Cursor::onwards(via, Some(target.start)).next(&target.stream, Weight::Following, None).await {
+        match Cursor::onwards(via, Some(target.start)).next(&target.stream, weight, None).await {
             Err(e) if e.is_not_found() => gone.push(target.stream.id),
             Err(e) => return Outcome { gone, ..Outcome::failed(e) },
             Ok(_) => {}

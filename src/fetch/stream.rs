@@ -169,11 +169,11 @@ impl Streams {
         let mut followed = Vec::new();
         for group in groups {
             let interval = group.following.interval().unwrap_or(setting);
-            followed.extend(group.following.streams().into_iter().map(|stream| Followed {
+            followed.extend(group.following.streams().into_iter().map(|(stream, slowly)| Followed {
                 group: group.name.clone(),
                 newest: stream.row().ok().and_then(|row| row.extent.newest),
                 stream: stream.name.clone(),
-                interval,
+                interval: if slowly { follow::slowly(setting) } else { interval },
             }));
         }
         let live: Vec<Arc<Stream>> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
@@ -337,6 +337,12 @@ impl Stream {
     /// Keeps it followed: polled each interval, and three polls after the last guard is gone.
     pub fn follow(self: &Arc<Self>) -> Follow {
         follow::start(self)
+    }
+
+    /// Keeps it followed slowly: polled each few seconds, behind all other calls, together with others of the group. For a complete stream
+    /// whose file is looked at again and again, and isn't open.
+    pub fn follow_slowly(self: &Arc<Self>) -> Follow {
+        follow::start_slowly(self)
     }
 
     /// The stream's last part alone, and what comes after it while the value lives (it is followed).

@@ -37,6 +37,11 @@ impl Lookup for Proc {
         Some(CommandLine { arguments, posixly_correct })
     }
 
+    fn threads(&self, id: u32) -> Vec<u32> {
+        let Ok(entries) = fs::read_dir(format!("/proc/{id}/task")) else { return Vec::new() };
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
     fn system_call(&self, thread: u32) -> SystemCall {
         // Needs the right to trace the thread; without it nothing is known.
         let path = format!("/proc/{thread}/syscall");

@@ -137,6 +137,7 @@ fn watch(tree: &Tree, calls: Calls, state: &State) {
             return;
         }
         tree.watched(&watchers::watched(device));
+        tree.forget_unlooked();
     }
 }
 

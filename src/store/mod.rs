@@ -557,6 +557,11 @@ impl Reader {
         self.watched().subscribe()
     }
 
+    /// It reads the stored text, rather than another format.
+    pub fn is_text(&self) -> bool {
+        self.rendition.is_none()
+    }
+
     /// Whether `len` is all that is committed: of text always, of another format once it was made. One that was is kept so by each commit,
     /// unless that fails.
     pub fn is_level(&self) -> bool {

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// How long the kernel may believe what only we change: we tell it of each change ourselves.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
+/// The same of the attributes of a file that may grow soon, where they were asked for alone: who asks again and again is known by it.
+pub(crate) const SHORT: Duration = Duration::from_secs(5);
+
 /// Attributes of a file or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {

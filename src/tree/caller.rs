@@ -10,6 +10,8 @@ pub trait Lookup: Send + Sync {
     fn process(&self, thread: u32) -> Process;
     /// Its command line; `None` if it can't be read.
     fn command_line(&self, process: &Process) -> Option<CommandLine>;
+    /// The threads of process `id`; none if they can't be seen.
+    fn threads(&self, id: u32) -> Vec<u32>;
     /// The system call that thread `thread` is in: it waits for the answer to its request.
     fn system_call(&self, thread: u32) -> SystemCall;
 }
@@ -42,6 +44,11 @@ impl<'a> Caller<'a> {
     /// The thread id.
     pub(crate) fn thread(&self) -> u32 {
         self.thread
+    }
+
+    /// The threads of its process.
+    pub(crate) fn threads(&self) -> Vec<u32> {
+        self.lookup.threads(self.process().id)
     }
 
     /// Whether the process that has this number and started then is still there.

@@ -1,5 +1,6 @@
 //! Folders: cookies are the rows' sequence numbers, so a listing holds nothing and may go on for ever.
 
+use super::asks::FEW;
 use super::attr::{Attributes, DirEntry, LONG};
 use super::caller::Caller;
 use super::handles::Handle;
@@ -154,8 +155,11 @@ impl Tree {
                 }
             }
             Node::Group(id, _) => {
-                for row in self.fetch.streams_after(id, after, batch).await? {
-                    entries.push(self.stream_entry(&row)?);
+                let rows = self.fetch.streams_after(id, after, batch).await?;
+                // Who scans a small folder looks for growth.
+                let few = after == 0 && rows.len() <= FEW;
+                for row in rows {
+                    entries.push(self.stream_entry(&row, few)?);
                 }
             }
             Node::Control => entries.extend(self.control_entries(after)),
@@ -182,12 +186,12 @@ impl Tree {
         }
     }
 
-    fn stream_entry(&self, row: &StreamRow) -> Result<DirEntry, Error> {
-        Ok(DirEntry {
-            name: self.stream_name(row),
-            cookie: row.seq + DOTS,
-            attributes: self.stream_attributes(row, Show::Log),
-        })
+    fn stream_entry(&self, row: &StreamRow, few: bool) -> Result<DirEntry, Error> {
+        let mut attributes = self.stream_attributes(row, Show::Log);
+        if few {
+            self.ask_soon(row, &mut attributes);
+        }
+        Ok(DirEntry { name: self.stream_name(row), cookie: row.seq + DOTS, attributes })
     }
 
     /// The name that listings show.

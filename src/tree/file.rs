@@ -12,7 +12,7 @@ use super::making::Making;
 use super::pump::Pump;
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Stream, Wanted};
-use crate::model::printable;
+use crate::model::{Timestamp, printable};
 use crate::patience::Deadline;
 use crate::store::{Reader, Store, StoreError, StoreErrorKind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,6 +38,8 @@ const CHUNK: u64 = 64 * 1024;
 struct State {
     /// The size that attributes tell.
     announced: u64,
+    /// Time of the newest event in so many bytes, once they were announced with it.
+    time: Option<Timestamp>,
     /// `announced` is the file's size.
     known: bool,
     /// Readers that stream may be given the end of file.
@@ -77,8 +79,8 @@ impl File {
         let complete = stream.progress().borrow().complete;
         let told = inodes.told_size(ino);
         let state = match told {
-            Some(size) => State { announced: size, known: true, ends: true, settled: true },
-            None => State { announced: MARKER, known: false, ends: false, settled: false },
+            Some(size) => State { announced: size, time: None, known: true, ends: true, settled: true },
+            None => State { announced: MARKER, time: None, known: false, ends: false, settled: false },
         };
         // A commit is in the catalogue, and so in attributes, a moment before the stream's own progress tells of it.
         let is_complete = || complete || stream.row().is_ok_and(|row| row.extent.complete);
@@ -153,6 +155,12 @@ impl File {
     pub(crate) fn announced(&self) -> (u64, bool) {
         let state = *self.state.borrow();
         (state.announced, state.known)
+    }
+
+    /// The size that attributes tell, if it is one, and the time of the newest event in so many bytes, if that was told with it.
+    pub(crate) fn announced_with_time(&self) -> Option<(u64, Option<Timestamp>)> {
+        let state = *self.state.borrow();
+        state.known.then_some((state.announced, state.time))
     }
 
     /// Serves an open now, if the kernel has the file's size as it is committed now and no call is needed.
@@ -329,13 +337,13 @@ impl File {
     /// and no doubled output. For the notifier's thread: `pages` may wait. Returns whether the file grew.
     pub fn tell(&self, pages: &dyn Pages) -> bool {
         let state = *self.state.borrow();
-        let length = self.reader.len();
+        let (length, time) = self.length_and_time();
         if !state.known {
             if !self.is_whole() {
                 return false;
             }
             // Reads serve all data already; from here attributes say the size, and only after that streams may end.
-            self.announce(length);
+            self.announce(length, time);
             self.state.send_modify(|s| s.ends = true);
             // A splice on an unfinished direct handle leaves zero-padded pages behind.
             pages.invalidate(self.ino, 0);
@@ -350,20 +358,35 @@ impl File {
         }
         let from = state.announced & !(PAGE - 1);
         pages.invalidate(self.ino, from);
-        self.announce(length);
+        self.announce(length, time);
         // From the old end: storing just the last page leaves zeros when growth crosses a page.
         self.store(pages, from, length);
         self.state.send_modify(|s| s.settled = true);
         true
     }
 
-    fn announce(&self, length: u64) {
+    /// How long the file is, and its newest event's time; both of one moment, as far as that can be told.
+    fn length_and_time(&self) -> (u64, Option<Timestamp>) {
+        // In this order: what is shown later isn't in the row.
+        let row = self.stream.row();
+        let length = self.reader.len();
+        match row {
+            Ok(row) if !self.reader.is_text() => (length, row.extent.newest),
+            // What was committed since is told next.
+            Ok(row) if row.extent.text_len <= length => (row.extent.text_len, row.extent.newest),
+            // A commit isn't shown yet.
+            Ok(_) | Err(_) => (length, self.state.borrow().time),
+        }
+    }
+
+    fn announce(&self, length: u64, time: Option<Timestamp>) {
         if let Err(error) = self.reader.is_told() {
             tracing::debug!(file = %printable(&self.label), %error, "its size may be unknown after a restart");
         }
         self.inodes.told(self.ino, length);
         self.state.send_modify(|s| {
             s.announced = length;
+            s.time = time;
             s.known = true;
         });
     }

@@ -15,7 +15,7 @@ impl Tree {
         if self.is_poker(caller) && lock(&self.arriving).contains(&(parent, name.to_os_string())) {
             return Err(missing(name));
         }
-        let attributes = match self.resolve(parent, name).await {
+        let attributes = match self.resolve(parent, name, caller).await {
             Ok(attributes) => attributes,
             Err(error) => {
                 if error.kind() == ErrorKind::NotFound
@@ -31,11 +31,11 @@ impl Tree {
         Ok(Entry { attributes, ttl: LONG })
     }
 
-    async fn resolve(&self, parent: Ino, name: &OsStr) -> Result<Attributes, Error> {
+    async fn resolve(&self, parent: Ino, name: &OsStr, caller: &Caller<'_>) -> Result<Attributes, Error> {
         let text = name.to_str().ok_or_else(|| missing(name))?;
         match self.node(parent)? {
             Node::Root => self.resolve_group(text).await,
-            Node::Group(group, _) => self.resolve_stream(group, text).await,
+            Node::Group(group, _) => self.resolve_stream(group, text, caller).await,
             Node::Control => {
                 let at = control::FILES.iter().position(|file| *file == text).ok_or_else(|| missing(name))?;
                 Ok(self.control_attributes(at as u64))
@@ -59,10 +59,10 @@ impl Tree {
         Ok(self.group_attributes(&row, alias))
     }
 
-    async fn resolve_stream(&self, group: GroupId, name: &str) -> Result<Attributes, Error> {
+    async fn resolve_stream(&self, group: GroupId, name: &str, caller: &Caller<'_>) -> Result<Attributes, Error> {
         let (base, show) = split(name).ok_or_else(|| missing(name))?;
         let row = self.fetch.find_stream(group, base, self.settings.names).await?.ok_or_else(|| missing(name))?;
-        Ok(self.stream_attributes(&row, show))
+        Ok(self.asked_alone(&row, self.stream_attributes(&row, show), caller))
     }
 
     /// The poker's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: somebody else's, refused.
@@ -100,7 +100,7 @@ impl Tree {
         lock(&self.arriving).remove(&(parent, name.to_os_string()));
     }
 
-    fn is_poker(&self, caller: &Caller<'_>) -> bool {
+    pub(crate) fn is_poker(&self, caller: &Caller<'_>) -> bool {
         caller.thread() != 0 && caller.thread() == self.poker.load(Ordering::SeqCst)
     }
 }

@@ -3,6 +3,7 @@
 //! No kernel types, no AWS and no file I/O of its own: the mount decodes a request, asks here, and encodes the answer. Methods
 //! that may have to wait are `async`; what is cached and fresh is ready at the first poll.
 
+mod asks;
 mod attr;
 mod caller;
 mod control;
@@ -12,6 +13,7 @@ mod handles;
 mod inode;
 mod kernel;
 mod lent;
+mod looked_at;
 mod lookup;
 mod making;
 mod news;
@@ -46,6 +48,7 @@ use crate::store::Store;
 use crate::store::row::StreamRow;
 use handles::{Handle, Handles};
 use inode::{Inodes, Node, Place, Show, lock};
+use looked_at::LookedAt;
 use processes::Processes;
 use pump::Nursery;
 use std::collections::{HashMap, HashSet};
@@ -91,6 +94,7 @@ pub struct Tree {
     /// Names that the poker is about to make known: hidden from it until it has made them.
     arriving: Mutex<HashSet<(Ino, OsString)>>,
     watched: Mutex<Watched>,
+    looked_at: Mutex<LookedAt>,
     /// From what the kernel's copies of folders were made.
     copies: Mutex<HashMap<Ino, dir::Copied>>,
     /// How often the selection has changed.
@@ -126,6 +130,7 @@ impl Tree {
             poker: AtomicU32::new(0),
             arriving: Mutex::default(),
             watched: Mutex::default(),
+            looked_at: Mutex::default(),
             copies: Mutex::default(),
             reselected: AtomicU64::new(0),
             lends: AtomicBool::new(false),

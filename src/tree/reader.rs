@@ -118,6 +118,8 @@ const LOOKS_AGAIN: &[&str] = &[
     "vim.gtk3",
     "nvim",
 ];
+/// Of those that list, the ones that look at what they are told to look at: in a loop they wait for growth.
+const LOOKS: &[&str] = &["stat", "sh", "bash", "dash", "zsh", "fish", "ksh", "test", "["];
 /// Programs that, where they list a folder, read what is in it.
 const SEARCHES: &[&str] = &["grep", "rg", "ag", "ug", "ugrep", "ack"];
 const MULTI_CALL: &[&str] = &["busybox", "coreutils", "toybox"];
@@ -152,6 +154,13 @@ pub(crate) fn behaviour(process: &Process) -> Behaviour {
 pub(crate) fn searches(process: &Process) -> bool {
     let name = process.executable.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
     name.is_some_and(|name| SEARCHES.contains(&if MULTI_CALL.contains(&name) { &*process.comm } else { name }))
+}
+
+/// Whether `process` lists folders, and wants no growth of what is in them.
+pub(crate) fn lists_folders(process: &Process) -> bool {
+    let name = process.executable.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or("");
+    let name = if name.is_empty() || MULTI_CALL.contains(&name) { &*process.comm } else { name };
+    shown(name) == Behaviour::Lists && !LOOKS.contains(&name)
 }
 
 fn is_system(executable: Option<&Path>) -> bool {
@@ -192,6 +201,19 @@ mod tests {
         assert_eq!(behaviour(&process("/usr/bin/busybox", "cp")), Behaviour::LooksAgain);
         assert_eq!(behaviour(&process("/usr/bin/busybox", "tail")), Behaviour::MayBeTail);
         assert_eq!(behaviour(&process("/usr/bin/busybox", "busybox")), Behaviour::MayBeTail);
+    }
+
+    #[test]
+    fn a_shell_in_a_loop_looks_and_ls_lists() {
+        for (executable, comm) in
+            [("/usr/bin/ls", "ls"), ("/usr/bin/find", "find"), ("/usr/bin/busybox", "ls"), ("", "du")]
+        {
+            assert!(lists_folders(&process(executable, comm)), "{executable} {comm}");
+        }
+        for (executable, comm) in [("/usr/bin/bash", "bash"), ("/usr/bin/stat", "stat"), ("/opt/filebeat", "filebeat")]
+        {
+            assert!(!lists_folders(&process(executable, comm)), "{executable} {comm}");
+        }
     }
 
     #[test]

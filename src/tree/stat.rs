@@ -1,7 +1,7 @@
 //! Attributes: who may be told a size at once, and who must wait for it.
 
 use super::Tree;
-use super::attr::{Attributes, LONG};
+use super::attr::{Attributes, LONG, SHORT};
 use super::caller::{Caller, SystemCall};
 use super::file::MARKER;
 use super::handles::Handle;
@@ -41,13 +41,13 @@ impl Tree {
             self.kernel()?.forget_attributes(ino);
             return Ok(attributes);
         }
-        let size = self.known_size(&row, show, ino);
-        if size.is_some() {
+        let known = self.known(&row, show);
+        if known.is_some() {
             self.teach(ino, handle, caller);
         }
-        let attributes = self.attributes_with(&row, show, size);
-        if size.is_some() {
-            return Ok(attributes);
+        let attributes = self.attributes_with(&row, show, known);
+        if known.is_some() {
+            return Ok(if handle.is_none() { self.asked_alone(&row, attributes, caller) } else { attributes });
         }
         if handle.is_none() {
             match caller.behaviour() {
@@ -68,7 +68,8 @@ impl Tree {
         file.make_ready(Wanted::Size).await?;
         self.processes.waited(caller.process(), caller.thread());
         self.teach(ino, handle, caller);
-        Ok(self.stream_attributes(&self.stream_row(id)?, show))
+        let row = self.stream_row(id)?;
+        Ok(self.asked_alone(&row, self.stream_attributes(&row, show), caller))
     }
 
     /// `caller` is answered with a known size: if it was told the marker before, that may teach it better.
@@ -85,40 +86,50 @@ impl Tree {
 
     /// A stream's file as anybody may be told it now: the size if it is known, else the marker, to be asked for again.
     pub(crate) fn stream_attributes(&self, row: &StreamRow, show: Show) -> Attributes {
-        self.attributes_with(row, show, self.known_size(row, show, Node::Stream(row.id, show).ino()))
+        self.attributes_with(row, show, self.known(row, show))
     }
 
-    fn attributes_with(&self, row: &StreamRow, show: Show, size: Option<u64>) -> Attributes {
+    fn attributes_with(&self, row: &StreamRow, show: Show, known: Option<(u64, Timestamp)>) -> Attributes {
         let ino = Node::Stream(row.id, show).ino();
-        if let Some(size) = size {
+        if let Some((size, _)) = known {
             self.inodes.told(ino, size);
         }
         // A tail that holds the end alone sees another size, and a process that has the marker in mind must ask here.
         let own_sizes = self.live_file(ino).is_some_and(|file| file.has_suffixes()) || self.processes.misleads(ino);
+        let ttl = match known {
+            None => Duration::ZERO,
+            Some(_) if own_sizes => Duration::ZERO,
+            Some(_) if self.is_asked_for(ino) => SHORT,
+            Some(_) => LONG,
+        };
+        let (size, modified) = known.unwrap_or_else(|| (MARKER, modified(row)));
         Attributes {
             ino,
-            size: size.unwrap_or(MARKER),
+            size,
             directory: false,
             mode: self.settings.file_mode,
-            modified: modified(row),
+            modified,
             created: row.stream.created,
-            ttl: if size.is_none() || own_sizes { Duration::ZERO } else { LONG },
+            ttl,
         }
     }
 
-    /// The size of a stream's file, once there is one. Of an open file it is what the kernel has been told; a format that isn't the stored
-    /// one has a size once it was made, in an earlier run perhaps.
-    fn known_size(&self, row: &StreamRow, show: Show, ino: Ino) -> Option<u64> {
+    /// Size and time of a stream's file, once it has a size. Of an open file they are what the kernel has been told; a format that isn't the
+    /// stored one has a size once it was made, in an earlier run perhaps.
+    fn known(&self, row: &StreamRow, show: Show) -> Option<(u64, Timestamp)> {
+        let ino = Node::Stream(row.id, show).ino();
         if let Some(file) = self.live_file(ino) {
-            let (size, known) = file.announced();
-            known.then_some(size)
-        } else if self.format(show) == crate::render::Format::Message {
+            let (size, time) = file.announced_with_time()?;
+            return Some((size, time.unwrap_or_else(|| modified(row))));
+        }
+        let size = if self.format(show) == crate::render::Format::Message {
             row.extent.complete.then_some(row.extent.text_len)
         } else {
             // What can't be read is measured again.
             let kept = self.store.told_size(row, &self.format(show)).ok().flatten();
             self.inodes.told_size(ino).max(kept)
-        }
+        };
+        Some((size?, modified(row)))
     }
 
     /// What a tail that holds the end alone is told: the marker until each of its handles gave its first end of file, then the
@@ -162,8 +173,9 @@ impl Tree {
     }
 }
 
-/// The newest event's time: as fetched, or as the listing tells it (which may lag by an hour).
+/// The newest event's time. Of a complete stream it is the newest that is in the file, so that a listing moves no time while the size stays;
+/// of another one also what the listing tells, which may lag by an hour.
 fn modified(row: &StreamRow) -> Timestamp {
-    let newest = row.extent.newest.into_iter().chain(row.stream.last_event).max();
-    newest.unwrap_or(row.stream.created)
+    let listed = row.stream.last_event.filter(|_| !row.extent.complete);
+    row.extent.newest.max(listed).unwrap_or(row.stream.created)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 mod growth;
 mod huge;
+mod looking;
 mod terminal;
 mod watching;
 

@@ -24,6 +24,8 @@ struct Scene {
     blind: usize,
     failing: Option<SourceErrorKind>,
     latency: Duration,
+    /// FilterLogEvents takes so much longer.
+    slow_filter: Duration,
     forget_tokens: bool,
     /// FilterLogEvents refuses every token.
     refuse_tokens: bool,
@@ -105,6 +107,8 @@ impl LogSource for Fake {
 
     async fn filter_log_events(&self, request: FilterEvents) -> Result<FilterPage, SourceError> {
         self.enter(Call::FilterLogEvents).await?;
+        let slow = lock(&self.0).slow_filter;
+        tokio::time::sleep(slow).await;
         let mut scene = lock(&self.0);
         if (scene.forget_tokens || scene.refuse_tokens) && request.token.is_some() {
             scene.forget_tokens = false;
@@ -478,6 +482,38 @@ async fn followed_streams_show_each_event_once() {
     let calls = room.fake.calls();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(room.fake.calls(), calls, "nothing followed, no calls");
+    assert!(streams[0].home.shared.tasks.is_empty());
+    room.stop().await;
+}
+
+#[tokio::test]
+async fn streams_followed_slowly_are_polled_seldom_and_hold_up_no_open_one() {
+    let (_dir, room) = fresh_room();
+    let streams: Vec<_> = ["open", "a", "b"].map(|name| room.listed(name)).into();
+    for stream in &streams {
+        stream.bring_up_to_date(Wanted::Content).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    lock(&room.fake.0).slow_filter = Duration::from_secs(1);
+    let count = |call| lock(&room.fake.0).calls.get(&call).copied().unwrap_or(0);
+    let (gets, filters) = (count(Call::GetLogEvents), count(Call::FilterLogEvents));
+    let slow: Vec<_> = streams[1..].iter().map(|stream| stream.follow_slowly()).collect();
+    let open = streams[0].follow();
+    for name in ["open", "a", "b"] {
+        room.fake.put(name, now(), "line 0");
+    }
+    eventually("what is open is polled", || room.text(&streams[0]) == lines(0..1)).await;
+    assert_eq!(room.text(&streams[1]), "", "the others' poll is under way");
+    for stream in &streams[1..] {
+        eventually("what is followed slowly grows", || room.text(stream) == lines(0..1)).await;
+    }
+    let (gets, polls) = (count(Call::GetLogEvents) - gets, count(Call::FilterLogEvents) - filters);
+    assert_eq!(polls, 1);
+    assert!(gets >= 5, "{gets} polls of the open one in a second");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(count(Call::FilterLogEvents) - filters, 1, "not for some seconds");
+    drop((slow, open));
+    tokio::time::sleep(Duration::from_millis(800)).await;
     assert!(streams[0].home.shared.tasks.is_empty());
     room.stop().await;
 }

@@ -43,6 +43,10 @@ impl Lookup for Unknown {
         None
     }
 
+    fn threads(&self, _: u32) -> Vec<u32> {
+        Vec::new()
+    }
+
     fn system_call(&self, _: u32) -> SystemCall {
         SystemCall::Unknown
     }
