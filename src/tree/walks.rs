@@ -3,7 +3,7 @@
 //! A program that trusts sizes waits for each. One that looks at file after file without opening any is walking, and may never read them:
 //! it is told the marker. If it opens such a file later, the size that it has in mind is wrong, and the open must fail until the program
 //! itself has been told the real one. Not every question for attributes is the program's: the kernel asks before an open too, to check
-//! permissions. Pure: the driver says which thread asks what, and by which system call, where that can be seen.
+//! permissions. Where the call can't be seen, a question counts that wasn't the last before an open; an access(2) then counts too. Pure: the driver says which thread asks what, and by which system call, where that can be seen.
 
 use super::caller::SystemCall;
 use super::inode::Ino;
