@@ -42,6 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     complete: true,
                     settled_to: Some(now),
                     settled_by_service: true,
+                    doubted: None,
                     read_to: Some(now),
                 }
             });

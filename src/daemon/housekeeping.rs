@@ -1,5 +1,6 @@
 //! What a mount does of its own accord, now and then.
 
+use crate::fetch::Fetch;
 use crate::store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ const FIRST: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Moves live rows that have come to rest into files, until `stop`.
-pub(super) async fn keep_house(store: Arc<Store>, stop: CancellationToken) {
+pub(super) async fn keep_house(store: Arc<Store>, fetch: Arc<Fetch>, stop: CancellationToken) {
     let mut rest = FIRST;
     loop {
         tokio::select! {
@@ -25,6 +26,7 @@ pub(super) async fn keep_house(store: Arc<Store>, stop: CancellationToken) {
                 if let Err(error) = moved {
                     tracing::debug!(%error, "live rows stay in the catalogue until the next pass");
                 }
+                fetch.heal_sick();
             }
         }
     }

@@ -73,7 +73,7 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
             let Running { fetch, store, tree, quotas, .. } = &running;
             let (fetch, store, tree, quotas) = (fetch.clone(), store.clone(), tree.clone(), *quotas);
             runtime.spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas, fetch, store, tree }));
-            runtime.spawn(keep_house(running.store.clone(), stop.clone()));
+            runtime.spawn(keep_house(running.store.clone(), running.fetch.clone(), stop.clone()));
             runtime.spawn(write_sizes(running.store.clone(), stop.clone()));
             running.until_ended(runtime, &stop);
             told

@@ -39,6 +39,8 @@ pub(crate) struct Batch {
     /// It has now been read to its end.
     pub(crate) complete: bool,
     pub(crate) read_to: Option<Moment>,
+    /// See [`crate::store::row::Extent::doubted`], if it changes.
+    pub(crate) doubted: Option<bool>,
     pub(crate) seal: Option<Seal>,
     /// Progress even if nothing is appended.
     pub(crate) beat: bool,
@@ -47,7 +49,7 @@ pub(crate) struct Batch {
 impl Batch {
     /// Events and nothing else.
     pub(crate) fn events(stream: Arc<Stream>, page: Vec<Counted>, only_complete: bool) -> Batch {
-        Batch { stream, page, only_complete, complete: false, read_to: None, seal: None, beat: false }
+        Batch { stream, page, only_complete, complete: false, read_to: None, doubted: None, seal: None, beat: false }
     }
 }
 
@@ -190,11 +192,19 @@ fn plan(home: &Streams, batch: Batch) -> Result<Planned, Fault> {
     let clock = &home.shared.clock;
     let read_to = batch.read_to.map(|at| clock.again(at).earliest).filter(|at| *at != row.extent.read_to);
     let complete = batch.complete && !row.extent.complete;
-    let appends = !events.is_empty() || complete || settled_to.is_some() || read_to.is_some();
+    let doubted = batch.doubted.filter(|doubted| *doubted != row.extent.doubted);
+    let appends = !events.is_empty() || complete || settled_to.is_some() || read_to.is_some() || doubted.is_some();
     let moves = batch.beat || !events.is_empty() || complete;
     let settled_by_service = clock.is_known();
-    let append =
-        Append { stream: Some(row.id), events, complete: batch.complete, settled_to, settled_by_service, read_to };
+    let append = Append {
+        stream: Some(row.id),
+        events,
+        complete: batch.complete,
+        settled_to,
+        settled_by_service,
+        doubted,
+        read_to,
+    };
     Ok(Planned { append: appends.then_some(append), moves })
 }
 

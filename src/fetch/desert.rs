@@ -1,37 +1,91 @@
 //! Where a stream's events have expired, the service may give one empty page after the other, with ever new tokens and no end.
 //!
 //! A read that meets such a run goes on where events may be: at the oldest one that the listing tells of, or where the group's retention
-//! begins. Both are hints where to look first and never a bound: retention deletes days late. So what was passed over counts as
-//! unsettled, and is looked at again by a later open, some minutes later at the earliest.
+//! begins. Both are hints where to look first and never a bound: retention deletes days late, and listings lag. So what was passed over
+//! is doubted, which readers are told, and looked at again with more patience, behind all other work.
 
+use super::commit::{Batch, commit_one};
+use super::drain::{Drained, Read, drain};
+use super::fault::Fault;
+use super::service::Weight;
 use super::stream::{Stream, lock};
 use crate::error::Error;
-use crate::model::Timestamp;
+use crate::model::{StreamId, Timestamp};
 use crate::store::row::StreamRow;
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a part that gave nothing but empty pages isn't asked for again.
+/// How long a part that gave nothing but empty pages isn't asked for again, the first time; then twice as long …
 const LEFT_ALONE: Duration = Duration::from_secs(600);
+/// … and at most.
+const LONGEST: Duration = Duration::from_hours(6);
+/// Empty pages in a row that a second look has patience for.
+const SECOND_LOOK: u32 = 1_000;
+/// Streams that are remembered.
+const MOST: usize = 4_096;
 /// How late retention may delete.
 const LATE: Duration = Duration::from_hours(72);
 const DAY: Duration = Duration::from_hours(24);
 
-/// What is known of the empty part of one stream.
+/// The empty parts of streams, as far as they were met lately.
 #[derive(Debug, Default)]
-pub(crate) struct Desert(Mutex<Option<(Timestamp, Instant)>>);
+pub(crate) struct Deserts(Mutex<HashMap<StreamId, Desert>>);
+
+/// The empty part of one stream.
+#[derive(Clone, Copy, Debug)]
+struct Desert {
+    /// Nothing came up to here, though the service says that more follows.
+    end: Timestamp,
+    at: Instant,
+    /// How long it is left alone.
+    rest: Duration,
+}
 
 impl Desert {
-    /// Nothing came up to `end`, though the service says that more follows.
-    fn note(&self, end: Timestamp) {
-        *lock(&self.0) = Some((end, Instant::now()));
+    fn is_left_alone(&self) -> bool {
+        self.at.elapsed() < self.rest
+    }
+}
+
+impl Deserts {
+    /// Nothing came up to `end`, again perhaps.
+    fn note(&self, id: StreamId, end: Timestamp) {
+        let mut deserts = lock(&self.0);
+        let rest = deserts.get(&id).map_or(LEFT_ALONE, |last| {
+            // Met twice by one look, it is no second time.
+            if last.is_left_alone() { last.rest } else { (last.rest * 2).min(LONGEST) }
+        });
+        if deserts.len() >= MOST {
+            deserts.retain(|_, desert| desert.is_left_alone());
+        }
+        if deserts.len() < MOST {
+            deserts.insert(id, Desert { end, at: Instant::now(), rest });
+        }
     }
 
     /// Where a read that would begin at `from` begins instead.
-    fn passed(&self, from: Option<Timestamp>) -> Option<Timestamp> {
-        let (end, at) = (*lock(&self.0))?;
-        (at.elapsed() < LEFT_ALONE && from.is_none_or(|from| from < end)).then_some(end)
+    fn passed(&self, id: StreamId, from: Option<Timestamp>) -> Option<Timestamp> {
+        let desert = *lock(&self.0).get(&id)?;
+        (desert.is_left_alone() && from.is_none_or(|from| from < desert.end)).then_some(desert.end)
+    }
+
+    /// Where what was passed over ends, if it may be looked at again; it is left alone from now on. `oldest` is known to be there.
+    fn may_look(&self, id: StreamId, oldest: Option<Timestamp>) -> Option<Timestamp> {
+        let known = lock(&self.0).get(&id).copied();
+        if known.is_some_and(|desert| desert.is_left_alone()) {
+            return None;
+        }
+        let end = known.map(|desert| desert.end).max(oldest)?;
+        self.note(id, end);
+        Some(end)
+    }
+
+    /// Something came, or all did.
+    fn forget(&self, id: StreamId) {
+        lock(&self.0).remove(&id);
     }
 }
 
@@ -45,23 +99,68 @@ fn next_hint(row: &StreamRow, retention_begins: Option<Timestamp>, from: Option<
 impl Stream {
     /// Where a read that would begin at `from` begins, if what lies there gave nothing a moment ago; it settles nothing then.
     pub(crate) fn past_the_desert(&self, from: Option<Timestamp>) -> Option<Timestamp> {
-        self.desert.passed(from)
+        self.home.deserts.passed(self.id, from)
     }
 
     /// Where a read goes on that met nothing but empty pages behind `at`; `None` if nothing tells of a better place.
     pub(crate) fn leave_desert(&self, at: Option<Timestamp>) -> Result<Option<Timestamp>, Error> {
         let hint = next_hint(&self.row()?, self.retention_begins(), at);
         if let Some(hint) = hint {
-            self.desert.note(hint);
+            self.home.deserts.note(self.id, hint);
         }
         Ok(hint)
+    }
+
+    /// Looks, in the background, once more at what was passed over, unless that was done a while ago.
+    pub(crate) fn look_again(self: &Arc<Self>) {
+        // A row that can't be read is told to the reader.
+        let Ok(row) = self.row() else { return };
+        let now = self.home.shared.clock.now();
+        let Some(end) = self.home.deserts.may_look(self.id, row.extent.oldest.or(Some(now))) else { return };
+        let (stream, stopping) = (Arc::clone(self), self.home.shared.stopping.clone());
+        self.home.shared.tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                looked = stream.read_desert(end) => {
+                    if let Err(fault) = looked {
+                        tracing::debug!(error = %fault.about(&stream.subject), "what was passed over could not be looked at");
+                    }
+                }
+            }
+        });
+    }
+
+    async fn read_desert(self: &Arc<Self>, end: Timestamp) -> Result<(), Fault> {
+        let read = Read {
+            stream: self,
+            weight: Weight::Background,
+            start: None,
+            end: end + Duration::from_millis(1),
+            read_to: None,
+            only_complete: true,
+            barren: SECOND_LOOK,
+            calls: None,
+            tally: None,
+        };
+        if let Drained::All(_) = drain(read, &|| true).await? {
+            let mut whole = Batch::events(Arc::clone(self), Vec::new(), true);
+            whole.doubted = Some(false);
+            commit_one(&self.home, whole).await?;
+            self.home.deserts.forget(self.id);
+            self.doubted.store(false, Ordering::Relaxed);
+            self.is_up_to_date();
+        }
+        Ok(())
     }
 
     /// Whether the listing, too, says that nothing is left of the stream's events.
     pub(crate) fn is_told_empty(&self) -> Result<bool, Error> {
         let told = self.row()?.stream;
-        let newest = told.last_event.max(told.first_event);
-        Ok(newest.is_none_or(|newest| self.retention_begins().is_some_and(|begins| newest < begins)))
+        match told.last_event.max(told.first_event) {
+            Some(newest) => Ok(self.retention_begins().is_some_and(|begins| newest < begins)),
+            // The listing lags, by an hour perhaps: of a new stream it says nothing yet.
+            None => Ok(told.created + DAY < self.home.shared.clock.moment().earliest),
+        }
     }
 
     /// The oldest moment that the group's retention keeps; `None` keeps all.
@@ -108,13 +207,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_gave_nothing_is_left_alone_for_a_while() {
-        let desert = Desert::default();
-        assert_eq!(desert.passed(None), None);
-        desert.note(Timestamp(50));
-        assert_eq!(desert.passed(None), Some(Timestamp(50)));
-        assert_eq!(desert.passed(Some(Timestamp(50))), None, "it begins behind it");
+    async fn what_gave_nothing_is_left_alone_for_a_while_and_then_for_longer() {
+        let (deserts, id) = (Deserts::default(), StreamId(17));
+        assert_eq!(deserts.passed(id, None), None);
+        deserts.note(id, Timestamp(50));
+        assert_eq!(deserts.passed(id, None), Some(Timestamp(50)));
+        assert_eq!(deserts.passed(id, Some(Timestamp(50))), None, "it begins behind it");
+        assert_eq!(deserts.may_look(id, Some(Timestamp(60))), None);
         tokio::time::advance(LEFT_ALONE).await;
-        assert_eq!(desert.passed(None), None);
+        assert_eq!(deserts.passed(id, None), None);
+        assert_eq!(deserts.may_look(id, Some(Timestamp(60))), Some(Timestamp(60)));
+        tokio::time::advance(LEFT_ALONE).await;
+        assert_eq!(deserts.may_look(id, Some(Timestamp(60))), None);
+        tokio::time::advance(LEFT_ALONE).await;
+        assert_eq!(deserts.may_look(id, None), Some(Timestamp(60)));
+        deserts.forget(id);
+        assert_eq!(deserts.passed(id, None), None);
     }
 }

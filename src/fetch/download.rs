@@ -19,6 +19,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::model::{Span, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -195,7 +196,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     let mut doubts = DOUBTS.iter();
     let passed = stream.past_the_desert(start);
     let mut from = passed.or(start);
-    // What is passed over may hold events yet, so it isn't settled.
+    // What is passed over may hold events yet.
     let (mut is_doubtful, mut may_be_stuck) = (passed.is_some(), true);
     loop {
         let newest_told = row.stream.last_event;
@@ -230,10 +231,15 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     let events = last.page.len() as u64;
     last.complete = true;
     last.read_to = Some(now);
-    last.seal = (!is_doubtful).then_some(Seal { from: Timestamp::EPOCH, began: now });
+    last.seal = Some(Seal { from: Timestamp::EPOCH, began: now });
+    last.doubted = Some(is_doubtful);
+    stream.doubted.store(is_doubtful, Ordering::Relaxed);
     last.beat = true;
     refresh::was_read(&stream, began);
     commit_one(&stream.home, last).await?;
+    if is_doubtful {
+        stream.is_up_to_date();
+    }
     // A listing may have replaced it meanwhile: then nothing was kept, and nobody would hear of an end.
     if stream.row()?.gone {
         stream.check_generation()?;
@@ -279,6 +285,7 @@ async fn join_checks(
             end: now.latest + Duration::from_millis(1),
             read_to: None,
             only_complete: false,
+            barren: 0,
             calls: None,
             tally: None,
         };

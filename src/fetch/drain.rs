@@ -29,6 +29,8 @@ pub(crate) struct Read<'a> {
     pub(crate) read_to: Option<Moment>,
     /// See [`Batch::only_complete`].
     pub(crate) only_complete: bool,
+    /// Empty pages in a row, at most, before it is stuck; not less than the cursor says.
+    pub(crate) barren: u32,
     /// Counts the calls made.
     pub(crate) calls: Option<&'a AtomicU64>,
     /// Counts what the service shows.
@@ -75,6 +77,7 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
             batch.beat = true;
             pending = Some(spawn_commits(home, vec![batch]));
         }
+        page.stuck &= cursor.empties() >= read.barren;
         if page.ended || page.stuck || !wanted() {
             done(pending.take()).await?;
             return Ok(match page {

@@ -12,7 +12,6 @@ use super::fault::Fault;
 use super::poll::{self, How, Outcome, Target};
 use super::reread::Rereads;
 use super::service::Weight;
-use super::stale::Copied;
 use super::stream::{Group, Stream, Streams, lock};
 use crate::model::{StreamId, Timestamp};
 use futures_util::FutureExt;
@@ -237,7 +236,7 @@ impl Slow {
             let outcome = ended.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() });
             self.line.note(&outcome, started);
             note(group, &outcome);
-            tell(home, group, &followed, &outcome);
+            tell(group, &followed, &outcome);
             match outcome.fault {
                 Some(Fault::Stopping) => {}
                 Some(fault) => self.pace.failed(home, group, fault),
@@ -320,7 +319,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             outcome => {
                 line.note(&outcome, started);
                 note(&group, &outcome);
-                tell(&home, &group, &followed, &outcome);
+                tell(&group, &followed, &outcome);
                 match outcome.fault {
                     Some(fault) => pace.failed(&home, &group, fault),
                     None => pace.worked(),
@@ -394,14 +393,16 @@ fn note(group: &Group, outcome: &Outcome) {
 }
 
 /// Says of which files readers see the copy only, and of which they do no more.
-fn tell(home: &Streams, group: &Group, followed: &[Arc<Stream>], outcome: &Outcome) {
+fn tell(group: &Group, followed: &[Arc<Stream>], outcome: &Outcome) {
     if let Some(fault) = &outcome.fault {
         let error = fault.clone().about(&group.name);
         followed.iter().for_each(|stream| stream.is_stale(&error));
         return;
     }
     for (id, _) in &outcome.asked {
-        home.shared.stale.clear(Copied::Stream(*id));
+        if let Some(stream) = followed.iter().find(|stream| stream.id == *id) {
+            stream.is_up_to_date();
+        }
     }
     for (id, fault) in &outcome.refused {
         if let Some(stream) = followed.iter().find(|stream| stream.id == *id) {

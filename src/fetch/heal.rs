@@ -101,6 +101,14 @@ impl Streams {
         }
     }
 
+    /// Has streams healed whose files failed where nothing was fetched for them.
+    pub(crate) fn heal_sick(self: &Arc<Self>) {
+        for id in self.shared.store.sick() {
+            let error = StoreError::new(StoreErrorKind::Sick(id), "the disk failed on its files");
+            self.is_sick(id, &error);
+        }
+    }
+
     fn is_sick(self: &Arc<Self>, id: StreamId, error: &StoreError) {
         self.shared.store.is_sick(id);
         let (is_news, must_start) = self.healer.admit(id, error);

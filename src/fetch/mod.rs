@@ -268,17 +268,23 @@ impl Fetch {
         self.streams.stream(id)
     }
 
-    /// Whether everything stored of a stream is settled: nothing that the service may yet show belongs before its newest event.
+    /// Whether everything stored of a stream is settled: nothing that the service may yet show belongs before its newest event, and nothing
+    /// was passed over.
     pub fn is_settled(&self, row: &StreamRow) -> Result<bool, Error> {
         let settle_after = self.shared.settings.borrow().settle_after;
         let trust = vouch::Trust::of(&self.shared.clock);
         let edge = vouch::edge(&row.extent, self.streams.group(row.group)?.chain(trust), settle_after, trust);
-        Ok(row.extent.complete && row.extent.newest.is_none_or(|newest| newest < edge))
+        Ok(row.extent.complete && !row.extent.doubted && row.extent.newest.is_none_or(|newest| newest < edge))
     }
 
     /// Since when a stream's file is shown from the copy because bringing it up to date failed, if it is.
     pub fn stale(&self, id: StreamId) -> Option<Stale> {
         self.shared.stale.get(stale::Copied::Stream(id))
+    }
+
+    /// Has streams healed whose files failed where nothing was fetched for them. Must be called within the runtime.
+    pub fn heal_sick(&self) {
+        self.streams.heal_sick();
     }
 
     /// A stream whose index is lost begins anew: a new row of the same name.

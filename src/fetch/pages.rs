@@ -98,6 +98,11 @@ impl Cursor {
         self.newest
     }
 
+    /// How many empty pages came in a row.
+    pub(crate) fn empties(&self) -> u32 {
+        self.empties
+    }
+
     /// Events of a page at most, if pages were too large to take.
     pub(crate) fn limit(&self) -> Option<u32> {
         self.limit

@@ -88,6 +88,7 @@ impl Stream {
             end: span.end,
             read_to: None,
             only_complete: true,
+            barren: 0,
             calls: None,
             tally: Some(&tally),
         };

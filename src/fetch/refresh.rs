@@ -11,7 +11,6 @@ use super::commit::{Seal, commit_one};
 use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
 use super::service::Weight;
-use super::stale::Copied;
 use super::stream::{Group, Stream, Streams, lock};
 use super::vouch::{Past, Trust};
 use super::{Shared, Wanted};
@@ -20,6 +19,7 @@ use crate::model::{StreamId, Timestamp};
 use crate::patience::Deadline;
 use crate::store::row::{StreamRow, Vouch};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -192,6 +192,10 @@ pub(crate) fn was_read(stream: &Stream, began: Instant) {
 
 /// Serves an open there and then, if that needs no call.
 pub(crate) fn serves_now(stream: &Stream, wanted: Wanted) -> bool {
+    // That something may be missing must be told.
+    if stream.doubted.load(Ordering::Relaxed) {
+        return false;
+    }
     let shared = &stream.home.shared;
     let mut state = lock(&stream.group.checks.state);
     state.note_suspended(shared.clock.machine().suspended());
@@ -206,10 +210,9 @@ pub(crate) fn serves_now(stream: &Stream, wanted: Wanted) -> bool {
 /// See [`Stream::bring_up_to_date`]; the stream is complete.
 pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Result<(), Error> {
     stream.check_health()?;
-    let shared = &stream.home.shared;
     match join_check(stream, called, wanted).await? {
         None => {
-            shared.stale.clear(Copied::Stream(stream.id));
+            stream.is_up_to_date();
             backfill(stream).await
         }
         Some(error) => {
@@ -412,6 +415,7 @@ pub(crate) async fn read_from(
     let clock = &stream.home.shared.clock;
     let mut now = clock.moment();
     let mut end = now.latest + Duration::from_millis(1);
+    let settled = stream.row()?.extent.settled_to;
     let mut start = stream.past_the_desert(Some(from)).unwrap_or(from);
     loop {
         let read = Read {
@@ -421,6 +425,7 @@ pub(crate) async fn read_from(
             end,
             read_to: None,
             only_complete: true,
+            barren: 0,
             calls: None,
             tally: None,
         };
@@ -443,8 +448,12 @@ pub(crate) async fn read_from(
     let mut last = ahead(&stream, weight, end, now.latest).await?;
     last.only_complete = true;
     last.read_to = Some(now);
-    // What was passed over may hold events yet.
-    last.seal = (start == from).then_some(Seal { from, began: now });
+    last.seal = Some(Seal { from, began: now });
+    // What was passed over may hold events yet, unless it was read and settled before.
+    if start > from.max(settled) {
+        last.doubted = Some(true);
+        stream.doubted.store(true, Ordering::Relaxed);
+    }
     last.beat = true;
     commit_one(&stream.home, last).await?;
     was_read(&stream, began);

@@ -143,6 +143,7 @@ async fn one(
         start: Some(from),
         end: now.latest + Duration::from_millis(1),
         read_to: None,
+        barren: 0,
         only_complete: true,
         calls: Some(calls),
         tally: None,

@@ -6,7 +6,7 @@
 
 use super::aged::Aged;
 use super::commit::Appender;
-use super::desert::Desert;
+use super::desert::Deserts;
 use super::download::{Downloads, Interest};
 use super::fault::Fault;
 use super::follow::{Follow, Following};
@@ -28,6 +28,7 @@ use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, Source
 use crate::store::row::{StreamRow, Vouch};
 use async_trait::async_trait;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -61,6 +62,7 @@ pub(crate) struct Streams {
     pub(crate) refusals: Refusals,
     pub(crate) healer: Healer,
     pub(crate) aged: Aged,
+    pub(crate) deserts: Deserts,
     live: Mutex<HashMap<StreamId, Weak<Stream>>>,
     groups: Mutex<HashMap<GroupId, Arc<Group>>>,
     begun: Mutex<Option<Instant>>,
@@ -95,6 +97,7 @@ impl Streams {
             refusals: Refusals::default(),
             healer: Healer::default(),
             aged: Aged::default(),
+            deserts: Deserts::default(),
             live: Mutex::default(),
             groups: Mutex::default(),
             begun: Mutex::default(),
@@ -127,7 +130,7 @@ impl Streams {
             downloads: Mutex::default(),
             awaited: watch::Sender::new(false),
             suffixes: Mutex::default(),
-            desert: Desert::default(),
+            doubted: AtomicBool::new(row.extent.doubted),
             mending: tokio::sync::Mutex::default(),
         });
         live.insert(id, Arc::downgrade(&stream));
@@ -267,7 +270,8 @@ pub struct Stream {
     pub(crate) awaited: watch::Sender<bool>,
     pub(crate) suffixes: Mutex<Vec<Weak<Suffix>>>,
     /// Where nothing but empty pages came.
-    pub(crate) desert: Desert,
+    /// As [`crate::store::row::Extent::doubted`].
+    pub(crate) doubted: AtomicBool,
     /// Held while lost text is fetched again.
     pub(crate) mending: tokio::sync::Mutex<()>,
 }
@@ -405,6 +409,17 @@ impl Stream {
             let error = Error::new(error.kind(), &self.subject, error.cause());
             self.home.shared.stale.note(Copied::Stream(self.id), self.home.shared.clock.now(), &error);
         }
+    }
+
+    /// It is up to date, but for what was passed over.
+    pub(crate) fn is_up_to_date(self: &Arc<Self>) {
+        if !self.doubted.load(Ordering::Relaxed) {
+            self.home.shared.stale.clear(Copied::Stream(self.id));
+            return;
+        }
+        let why = "what lies before its oldest event may be missing: the service gave only empty pages there; it is looked at again";
+        self.is_stale(&Error::new(ErrorKind::TimedOut, &self.subject, why));
+        self.look_again();
     }
 
     /// A request for its events; the caller adds the range.

@@ -97,6 +97,8 @@ pub struct Append {
     pub settled_to: Option<Timestamp>,
     /// The service's clock was known to the read that settled it.
     pub settled_by_service: bool,
+    /// Whether it passes over what lies before its oldest event, if that changes.
+    pub doubted: Option<bool>,
     /// When the drained read that this ends began.
     pub read_to: Option<Timestamp>,
 }
@@ -374,6 +376,11 @@ impl Store {
             |_| StoreError::new(StoreErrorKind::Sick(id), "copying its files broke off by a defect of this program");
         let copies = tokio::task::spawn_blocking(move || Copies::make(&room, id)).await.map_err(died)??;
         self.ask(|reply| Request::Exchange { copies, reply }).await
+    }
+
+    /// Streams on whose files the disk failed, and which weren't healed yet.
+    pub fn sick(&self) -> Vec<StreamId> {
+        live::lock(&self.room.sick).iter().copied().collect()
     }
 
     /// Reading found that the disk fails on this stream's files.

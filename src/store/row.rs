@@ -98,6 +98,8 @@ pub struct Extent {
     pub settled_to: Timestamp,
     /// The service's clock was known when that was set: it doesn't lean on this machine's alone, which may have been wrong.
     pub settled_by_service: bool,
+    /// What lies before its oldest event may be missing: a read met nothing but empty pages there, without an end, and passed it over.
+    pub doubted: bool,
     /// The moment at which the last drained read began; `EPOCH` if there was none.
     pub read_to: Timestamp,
     /// Least event timestamp stored.

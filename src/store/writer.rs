@@ -162,7 +162,11 @@ fn checkpoint(room: &Arc<Room>) -> Result<(), StoreError> {
         let ids = room.catalogue.streams_with_tails(after, CHECKPOINT)?;
         let Some(last) = ids.last().filter(|_| Instant::now() < until) else { break };
         after = last.0;
-        first = first.and(move_rows(room, ids)?);
+        // Of a stream whose files fail the rows stay in the catalogue, where nothing is lost.
+        first = first.and(move_rows(room, ids)?.or_else(|error| match error.kind {
+            StoreErrorKind::Sick(_) => Ok(()),
+            _ => Err(error),
+        }));
     }
     // What waits for a commit and has met none.
     room.catalogue.commit(&[])?;
@@ -279,6 +283,7 @@ impl Works {
         if append.settled_to.is_some() {
             (change.settled_to, change.settled_by_service) = (append.settled_to, append.settled_by_service);
         }
+        change.doubted = append.doubted.or(change.doubted);
         change.read_to = append.read_to.or(change.read_to);
         Ok(work.before.text_len + work.text.len() as u64)
     }

@@ -2,10 +2,10 @@
 
 use super::harness::{Cut, run};
 use super::ops::{Hidden, History, Op, Put, Weather};
-use crate::store::in_memory::Unsynced;
+use crate::store::in_memory::{Failing, Unsynced};
 
 fn calm() -> Weather {
-    Weather { seed: 0, page: 1, empty: 0, short: 0, miss: 0, latency: 0, lag: 0 }
+    Weather { seed: 0, page: 1, empty: 0, short: 0, miss: 0, latency: 0, lag: 0, desert: 0, ahead: 0 }
 }
 
 fn put(slot: usize, stamps: &[i64], hidden: Hidden) -> Op {
@@ -146,4 +146,32 @@ fn a_power_cut_in_an_eviction_is_no_damage() {
 #[test]
 fn a_follower_of_a_stream_that_was_gone_does_not_count_for_the_next_one() {
     super::every(500_286, 1, 1..=60, |history| run(history, None).map(drop));
+}
+
+/// The listing lags, so that it tells of a later event first.
+#[test]
+fn what_lies_behind_empty_pages_is_missing_only_where_that_is_told() {
+    let ops = vec![
+        Op::Begin { slot: 1 },
+        put(0, &[-500], Hidden::Nothing),
+        put(1, &[-500], Hidden::Nothing),
+        put(1, &[-1_000], Hidden::Nothing),
+        put(0, &[-500], Hidden::Nothing),
+        Op::Open { slot: 0 },
+        Op::Open { slot: 1 },
+    ];
+    let weather = Weather { seed: 4_142_360_511_309_225_834, page: 1, latency: 300, lag: 3_600, desert: 400, ..calm() };
+    holds(weather, ops);
+}
+
+#[test]
+fn a_stream_that_can_not_be_moved_is_healed_though_nothing_comes_for_it() {
+    let ops = vec![
+        put(1, &[-500], Hidden::Nothing),
+        Op::List { searches: false },
+        Op::Fail { slot: 1, text: false, failing: Failing::Write },
+        Op::Open { slot: 1 },
+        Op::MoveQuiet,
+    ];
+    holds(calm(), ops);
 }

@@ -2,30 +2,29 @@
 //!
 //! All of it is one thread and paused time, so hours cost nothing. What must hold after every step stands in `oracle`.
 
+use super::machine::Machine;
 use super::ops::{Form, History, Op};
 use super::oracle::Shown;
 use super::reference::{POLL, SLOTS};
 use super::source::{Reference, TRACED};
-use crate::clock::{Clock, ServiceClock};
+use crate::clock::ServiceClock;
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Fetch, FetchSettings, Follow, News, Selection, Stream, Wanted};
 use crate::model::{GroupId, StreamId, Timestamp};
 use crate::render::Format;
 use crate::report::Report;
 use crate::source::LogSource;
-use crate::store::in_memory::{CrashDisk, Unsynced};
+use crate::store::in_memory::{CrashDisk, Failing, Unsynced};
 use crate::store::names::Names;
 use crate::store::row::StreamRow;
 use crate::store::{Limits, Reader, Store, StoreError, StoreErrorKind, names};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-/// When every history begins, in ms since the epoch.
-const DAWN: i64 = 1_790_000_000_000;
 /// No request may take longer, whatever the trouble.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Longest wait while streams are followed: each second of it is a poll.
@@ -49,23 +48,6 @@ pub(crate) struct Cut {
     pub(crate) unsynced: Unsynced,
 }
 
-/// A wall clock that goes with the paused one.
-struct PausedClock(Instant);
-
-impl Clock for PausedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(DAWN) + self.0.elapsed()
-    }
-
-    fn since_boot(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn suspended(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
 /// A disk with an empty store: making one is no part of a history.
 static EMPTY: LazyLock<CrashDisk> = LazyLock::new(|| {
     let disk = CrashDisk::default();
@@ -78,7 +60,7 @@ static EMPTY: LazyLock<CrashDisk> = LazyLock::new(|| {
 /// The program while it runs.
 pub(crate) struct House {
     pub(crate) store: Arc<Store>,
-    fetch: Arc<Fetch>,
+    pub(crate) fetch: Arc<Fetch>,
     news: UnboundedReceiver<News>,
     /// What is followed, and since when.
     follows: Vec<(StreamId, Timestamp, Follow)>,
@@ -92,7 +74,9 @@ pub(crate) struct House {
 /// Service, disk and program.
 pub(crate) struct World {
     pub(crate) service: Arc<Reference>,
-    clock: Arc<dyn Clock>,
+    machine: Arc<Machine>,
+    /// When it last woke from sleep.
+    woke: Timestamp,
     pub(crate) disk: CrashDisk,
     house: Option<House>,
     cut: Option<Cut>,
@@ -101,8 +85,12 @@ pub(crate) struct World {
     pub(crate) shown: BTreeMap<StreamId, Shown>,
     /// When the disk was last full; far ahead while it is.
     pub(crate) filled: Timestamp,
-    /// Some text was taken out of the cache.
+    /// Some text was taken out of the cache, or could not be read.
     evicts: bool,
+    /// Streams of which a file fails, or did, and what errors call them.
+    pub(crate) failing: HashMap<StreamId, String>,
+    /// Files fail now.
+    fails: bool,
 }
 
 /// Runs a history to its end; tells how many syncs it made.
@@ -126,15 +114,16 @@ pub(crate) fn run(history: &History, cut: Option<Cut>) -> Verdict<u64> {
 
 impl World {
     fn new(history: &History, cut: Option<Cut>) -> World {
-        let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
-        let service = Arc::new(Reference::new(history.weather.clone(), clock.clone()));
+        let machine = Arc::new(Machine::new(history.weather.ahead));
+        let service = Arc::new(Reference::new(history.weather.clone(), machine.clone()));
         let disk = EMPTY.after_power_cut(Unsynced::Kept);
         if let Some(cut) = cut {
             disk.freeze_at(cut.at);
         }
         World {
             service,
-            clock,
+            machine,
+            woke: Timestamp::EPOCH,
             disk,
             house: None,
             cut,
@@ -142,6 +131,8 @@ impl World {
             shown: BTreeMap::new(),
             filled: Timestamp::EPOCH,
             evicts: false,
+            failing: HashMap::new(),
+            fails: false,
         }
     }
 
@@ -164,7 +155,8 @@ impl World {
             patience: Duration::from_secs(30),
         };
         let report = Arc::<Report>::default();
-        let clock = ServiceClock::new(self.clock.clone());
+        let clock = ServiceClock::new(self.machine.clone());
+        self.service.tells(clock.clone());
         let (fetch, news) = Fetch::start(self.service.clone(), store.clone(), clock, settings, report.clone());
         let (follows, begun, readers) = Default::default();
         self.house = Some(House { store, fetch, news, follows, report, begun, readers });
@@ -175,7 +167,8 @@ impl World {
     fn next_disk(&mut self, unsynced: Unsynced) {
         self.syncs += self.disk.syncs();
         self.disk = self.disk.after_power_cut(unsynced);
-        // The next one has room.
+        // The next one has room, and is sound.
+        self.fails = false;
         self.filled = self.filled.min(self.service.now());
         if let Some(cut) = self.cut.filter(|cut| cut.at > self.syncs) {
             self.disk.freeze_at(cut.at - self.syncs);
@@ -198,6 +191,9 @@ impl World {
     /// Disks of a history lose what wasn't synced and damage nothing.
     fn check_reported(&self) -> Verdict {
         let lost = |kind| matches!(kind, ErrorKind::TextLost | ErrorKind::IndexLost);
+        if !self.failing.is_empty() {
+            return Ok(());
+        }
         let damage = self.house().report.errors().into_iter().find(|entry| lost(entry.error.kind()));
         damage.map_or(Ok(()), |entry| Err(format!("damage where there is none: {entry}")))
     }
@@ -281,6 +277,17 @@ impl World {
                 sleep(if self.house().follows.is_empty() { time } else { time.min(WATCHED_WAIT) }).await;
                 self.check_followed()?;
             }
+            Op::SetClock { ahead } => self.machine.set_ahead(*ahead),
+            Op::Suspend { seconds } => {
+                self.machine.sleep(Duration::from_secs((*seconds).into()));
+                self.woke = self.service.now();
+            }
+            Op::Policy { group, allows } => self.service.memory().police(*group, *allows),
+            Op::Fail { slot, text, failing } => self.fail(*slot, *text, *failing)?,
+            Op::Recover => {
+                self.disk.fail_nowhere();
+                self.fails = false;
+            }
             Op::Fill { full } => {
                 self.disk.fill(*full);
                 self.filled = if *full { Timestamp(i64::MAX) } else { now };
@@ -311,6 +318,7 @@ impl World {
                 | ErrorKind::TimedOut
                 | ErrorKind::NoSpace
                 | ErrorKind::Stopping => Ok(None),
+                ErrorKind::Damaged if self.failing.values().any(|subject| subject == error.subject()) => Ok(None),
                 _ => Err(format!("an unexpected failure: {error}")),
             },
         }
@@ -364,10 +372,25 @@ impl World {
         for (id, since, _) in &self.house().follows {
             let complete =
                 || self.house().store.stream(*id).is_ok_and(|row| row.is_some_and(|row| row.extent.complete));
-            if now >= *since + FOLLOWED && !self.disk.is_frozen() && complete() {
+            let since = (*since).max(self.woke);
+            if now >= since + FOLLOWED && !self.disk.is_frozen() && complete() {
                 self.check_open(*id, now - BEHIND).map_err(|what| format!("followed row {}: {what}", id.0))?;
             }
         }
+        Ok(())
+    }
+
+    /// Has calls on one of a stream's files fail, if the program knows it.
+    fn fail(&mut self, slot: usize, text: bool, failing: Failing) -> Verdict {
+        let (group, name) = SLOTS[slot];
+        let store = self.house().store.clone();
+        let read = |e: StoreError| format!("the catalogue can't be read: {e}");
+        let Some(group) = store.group_by_name(group).map_err(read)? else { return Ok(()) };
+        let Some(row) = store.stream_by_name(group.id, name).map_err(read)? else { return Ok(()) };
+        self.note_shown();
+        self.disk.fail(&store.file_of(row.id, text), Some(failing));
+        self.failing.insert(row.id, format!("{}/{name}", group.group.name));
+        (self.fails, self.evicts) = (true, true);
         Ok(())
     }
 
@@ -382,7 +405,9 @@ impl World {
         let made = store.make_room().await;
         store.set_limits(Limits::default());
         match made {
-            Err(error) if !self.disk.is_frozen() && self.filled < self.service.now() => Err(error.to_string()),
+            Err(error) if !self.disk.is_frozen() && !self.fails && self.filled < self.service.now() => {
+                Err(error.to_string())
+            }
             _ => Ok(()),
         }
     }
@@ -391,12 +416,13 @@ impl World {
         let store = self.house().store.clone();
         for _ in 0..2 {
             match store.move_quiet_rows().await {
-                Err(error) if !self.disk.is_frozen() && self.filled < self.service.now() => {
+                Err(error) if !self.disk.is_frozen() && !self.fails && self.filled < self.service.now() => {
                     return Err(error.to_string());
                 }
                 _ => {}
             }
         }
+        self.house().fetch.heal_sick();
         Ok(())
     }
 
@@ -474,6 +500,7 @@ impl World {
         drop(store);
         if let Err(error) = closed
             && !self.disk.is_frozen()
+            && !self.fails
             && error.kind != StoreErrorKind::NoSpace
         {
             return Err(format!("the store doesn't close: {error}"));
@@ -499,11 +526,15 @@ impl World {
         // The cut would be one of what comes after the history.
         self.service.memory().calm(self.service.now());
         self.disk.fill(false);
+        self.disk.fail_nowhere();
+        self.fails = false;
         self.house_mut().follows.clear();
         for open in std::mem::take(&mut self.house_mut().begun) {
             in_time("an open", open).await?.ok();
         }
         self.step(&Op::Wait { ms: AFTERWARDS.as_millis() as u32 }).await?;
+        // What was passed over is looked at again.
+        self.step(&Op::OpenAll).await?;
         for _ in 0..2 {
             let listed = self.list(false).await?;
             self.tolerate(listed)?;

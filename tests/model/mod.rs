@@ -6,6 +6,7 @@
 
 mod cases;
 mod harness;
+mod machine;
 mod ops;
 mod oracle;
 mod reference;

@@ -2,7 +2,8 @@
 //!
 //! Numbers choose among what there is at that moment, so that every part of a history is a history too and failures shrink well.
 
-use crate::store::in_memory::Unsynced;
+use crate::source::Call;
+use crate::store::in_memory::{Failing, Unsynced};
 use proptest::prelude::*;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -46,6 +47,10 @@ pub(crate) struct Weather {
     pub(crate) latency: u64,
     /// The most that the listing of streams lags, in s.
     pub(crate) lag: u64,
+    /// So many empty pages lie before a stream's first event, for a read that begins long before it.
+    pub(crate) desert: u64,
+    /// By how many ms the machine's clock is ahead of the service's; [`Op::SetClock`] changes it.
+    pub(crate) ahead: i64,
 }
 
 /// One step. Streams are chosen by slot, see [`super::reference::SLOTS`].
@@ -85,6 +90,16 @@ pub(crate) enum Op {
     Lookup { slot: usize, form: Form },
     /// So many ms go by.
     Wait { ms: u32 },
+    /// The machine's clock is set: from now on it is so many ms ahead of the service's.
+    SetClock { ahead: i64 },
+    /// The machine sleeps for so many seconds.
+    Suspend { seconds: u16 },
+    /// A group's policy allows these calls alone, of [`GUARDED`]; bit by bit.
+    Policy { group: usize, allows: u8 },
+    /// Such calls on one of a stream's files fail.
+    Fail { slot: usize, text: bool, failing: Failing },
+    /// No file fails any more.
+    Recover,
     /// The cache's disk is full, or isn't any more.
     Fill { full: bool },
     /// All text that nobody reads is taken out of the cache.
@@ -153,14 +168,44 @@ fn weather() -> impl Strategy<Value = Weather> {
     let percent = |most: u8| prop_oneof![Just(0u8), 0..=most];
     let latency = prop_oneof![Just(0u64), Just(300)];
     let lag = prop_oneof![Just(0u64), Just(60), Just(3_600)];
-    (any::<u64>(), page, percent(40), percent(40), percent(30), latency, lag).prop_map(
-        |(seed, page, empty, short, miss, latency, lag)| Weather { seed, page, empty, short, miss, latency, lag },
+    let desert = prop_oneof![8 => Just(0u64), 1 => 5u64..60, 1 => Just(400)];
+    let ahead = prop_oneof![3 => Just(0), 1 => ahead()];
+    let pages = (page, percent(40), percent(40), percent(30), desert);
+    (any::<u64>(), pages, latency, lag, ahead).prop_map(
+        |(seed, (page, empty, short, miss, desert), latency, lag, ahead)| Weather {
+            seed,
+            page,
+            empty,
+            short,
+            miss,
+            latency,
+            lag,
+            desert,
+            ahead,
+        },
     )
 }
+
+/// Calls that a policy may lack. Names are found through the first two, events by either of the others.
+pub(crate) const GUARDED: [Call; 4] =
+    [Call::DescribeLogGroups, Call::DescribeLogStreams, Call::GetLogEvents, Call::FilterLogEvents];
 
 fn slot() -> impl Strategy<Value = usize> {
     // Most of it happens to two streams of one group.
     prop_oneof![6 => 0usize..2, 1 => 2usize..6]
+}
+
+/// An hour and three, twenty minutes and some seconds, both ways.
+fn ahead() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        Just(0i64),
+        -10_000i64..10_000,
+        Just(1_200_000),
+        Just(-1_200_000),
+        Just(3_600_000),
+        Just(-3 * 3_600_000),
+        -30 * 3_600_000i64..30 * 3_600_000
+    ]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -178,6 +223,7 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     let form = prop_oneof![Just(Form::Slug), Just(Form::SlugWithHash), Just(Form::Exact)];
     let wait = prop_oneof![4 => 0u32..3_000, 3 => 3_000u32..90_000, 1 => 90_000u32..1_500_000];
+    let failing = prop_oneof![1 => Just(Failing::Open), 1 => Just(Failing::Read), 1 => Just(Failing::Write), 3 => Just(Failing::Sync)];
     let unsynced = prop_oneof![Just(Unsynced::Lost), Just(Unsynced::Kept), Just(Unsynced::Torn)];
     prop_oneof![
         12 => (slot(), proptest::collection::vec(put(), 1..6), hidden)
@@ -198,6 +244,11 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<bool>().prop_map(|searches| Op::List { searches }),
         2 => (slot(), form).prop_map(|(slot, form)| Op::Lookup { slot, form }),
         8 => wait.prop_map(|ms| Op::Wait { ms }),
+        1 => ahead().prop_map(|ahead| Op::SetClock { ahead }),
+        1 => prop_oneof![3 => 1u16..300, 1 => 300u16..20_000].prop_map(|seconds| Op::Suspend { seconds }),
+        1 => (0usize..2, prop_oneof![Just(15u8), 0u8..16]).prop_map(|(group, allows)| Op::Policy { group, allows }),
+        1 => (slot(), any::<bool>(), failing).prop_map(|(slot, text, failing)| Op::Fail { slot, text, failing }),
+        1 => Just(Op::Recover),
         1 => any::<bool>().prop_map(|full| Op::Fill { full }),
         2 => Just(Op::Evict),
         2 => Just(Op::MoveQuiet),
@@ -215,7 +266,7 @@ fn put() -> impl Strategy<Value = Put> {
     ];
     let message = prop_oneof![
         12 => "[ab]{0,2}\n?",
-        2 => "[a-z\u{0}é\n]{3,20}",
+        2 => "[a-z\u{0}é\u{fffd}\n]{3,20}",
         1 => (10_000usize..40_000).prop_map(|n| "m".repeat(n)),
     ];
     (stamp, message).prop_map(|(stamp, message)| Put { stamp, message })

@@ -1,9 +1,9 @@
 //! The service as the model has it: what was accepted of every stream ever, and what reads show of that now.
 
-use super::ops::{Hidden, Put, Trouble, Weather};
+use super::ops::{GUARDED, Hidden, Put, Trouble, Weather};
 use crate::model::{LogEvent, Timestamp};
-use crate::source::SourceErrorKind;
-use std::collections::{BTreeMap, HashMap};
+use crate::source::{Call, SourceErrorKind};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 /// The streams that there may be, as (group, name). Two names of one group have one slug.
@@ -20,6 +20,8 @@ const PROMPT: Duration = Duration::from_secs(4);
 const LATE: Duration = Duration::from_secs(60);
 /// How many answers may lack one event.
 const MISSES: u8 = 2;
+/// For how long a stream that was made again may be taken for the old one: the time to live of listings, and some latencies.
+const UNTOLD: Duration = Duration::from_secs(15);
 /// How long a deleted stream still reads as empty.
 const LINGERS: Duration = Duration::from_secs(3);
 
@@ -68,8 +70,10 @@ pub(crate) struct Memory {
     pub(crate) epoch: u64,
     generations: BTreeMap<(&'static str, &'static str), Vec<Generation>>,
     trouble: Vec<SourceErrorKind>,
-    /// When a call was last refused that was due an answer.
-    troubled: Timestamp,
+    /// When a listing of streams last failed that was due an answer.
+    unlisted: Timestamp,
+    /// Calls that a group's policy lacks.
+    denied: HashSet<(&'static str, Call)>,
     puts: u64,
 }
 
@@ -82,7 +86,8 @@ impl Memory {
             epoch: 0,
             generations: BTreeMap::new(),
             trouble: Vec::new(),
-            troubled: Timestamp::EPOCH,
+            unlisted: Timestamp::EPOCH,
+            denied: HashSet::new(),
             puts: 0,
         }
     }
@@ -165,26 +170,30 @@ impl Memory {
         self.trouble.extend(std::iter::repeat_n(kind, calls.into()));
     }
 
-    pub(crate) fn next_trouble(&mut self, now: Timestamp) -> Option<SourceErrorKind> {
-        let kind = self.trouble.pop()?;
-        self.troubled = now;
-        Some(kind)
+    /// How this call about a group (none: all groups) fails, if it does.
+    pub(crate) fn next_trouble(&mut self, call: Call, group: Option<&str>, now: Timestamp) -> Option<SourceErrorKind> {
+        let group = group.unwrap_or(SLOTS[0].0);
+        let is_denied = self.denied.iter().any(|(of, denied)| *of == group && *denied == call);
+        let kind = if is_denied { Some(SourceErrorKind::Denied) } else { self.trouble.pop() };
+        if kind.is_some() && call == Call::DescribeLogStreams {
+            self.unlisted = now;
+        }
+        kind
     }
 
-    /// A token was refused.
-    pub(crate) fn token_refused(&mut self, now: Timestamp) {
-        self.troubled = now;
-    }
-
-    /// Whether every call since `at` was answered.
-    pub(crate) fn was_well_since(&self, at: Timestamp) -> bool {
-        self.troubled < at
+    /// From now on a group's policy allows these of [`GUARDED`] alone.
+    pub(crate) fn police(&mut self, group: usize, allows: u8) {
+        let group = [SLOTS[0].0, SLOTS[3].0][group];
+        self.denied.retain(|(of, _)| *of != group);
+        let lacking = GUARDED.iter().enumerate().filter(|(bit, _)| allows & 1 << bit == 0);
+        self.denied.extend(lacking.map(|(_, call)| (group, *call)));
     }
 
     /// From now on the service shows all that it has.
     pub(crate) fn calm(&mut self, now: Timestamp) {
         self.release(now);
         self.trouble.clear();
+        self.denied.clear();
         let weather = &mut self.weather;
         (weather.empty, weather.short, weather.miss, weather.lag) = (0, 0, 0, 0);
     }
@@ -210,6 +219,13 @@ impl Memory {
         let of = |slot: &&(&'static str, &'static str)| slot.0 == group && slot.1 == name;
         let last = SLOTS.iter().find(of).and_then(|slot| self.generations.get(slot)?.last());
         last.and_then(|generation| generation.deleted).is_some_and(|at| now < at + LINGERS)
+    }
+
+    /// How long before the oldest event of these streams a read must begin to find only empty pages first.
+    pub(crate) fn desert_ends(&self, group: &str, names: &[String]) -> i64 {
+        let mine = self.all_living().filter(|(of, name, _)| *of == group && names.iter().any(|one| one == name));
+        let oldest = mine.filter_map(|(.., generation)| generation.events.first()).map(|event| event.key.0).min();
+        oldest.map_or(i64::MIN, |oldest| oldest - 60_000)
     }
 
     /// The events that an answer of this moment holds, in the service's order. `None` if there is no such stream.
@@ -255,16 +271,36 @@ impl Memory {
         tally
     }
 
-    /// What was accepted under a name by the generation made at `created` and, if `later`, those after it. A reader who doesn't know yet
-    /// that a stream was made again reads its successor: the calls give names, not generations.
+    /// What was accepted under a name by the generation made at `created` and, if `later`, what may pass for it of those after it: the calls
+    /// give names, not generations, and a listing tells of a new one once in its time to live, if it can.
     pub(crate) fn accepted(&self, group: &str, name: &str, created: Timestamp, later: bool) -> Tally {
         let mut tally = Tally::new();
         let all = SLOTS.iter().find(|slot| **slot == (group, name)).and_then(|slot| self.generations.get(slot));
         let those = |generation: &&Generation| generation.created == created || later && generation.created > created;
-        for event in all.into_iter().flatten().filter(those).flat_map(|generation| &generation.events) {
+        let passes = |generation: &Generation, event: &Accepted| {
+            let unlisted = self.unlisted >= generation.created;
+            generation.created == created || unlisted || Timestamp(event.key.1) < generation.created + UNTOLD
+        };
+        let events = all.into_iter().flatten().filter(those);
+        let events = events.flat_map(|of| of.events.iter().filter(move |event| passes(of, event)));
+        for event in events {
             *tally.entry((Timestamp(event.key.0), event.message.clone())).or_default() += 1;
         }
         tally
+    }
+}
+
+impl Memory {
+    /// What each generation made after `created` accepted.
+    pub(crate) fn later(&self, group: &str, name: &str, created: Timestamp) -> impl Iterator<Item = Tally> {
+        let all = SLOTS.iter().find(|slot| **slot == (group, name)).and_then(|slot| self.generations.get(slot));
+        all.into_iter().flatten().filter(move |generation| generation.created > created).map(|generation| {
+            let mut tally = Tally::new();
+            for event in &generation.events {
+                *tally.entry((Timestamp(event.key.0), event.message.clone())).or_default() += 1;
+            }
+            tally
+        })
     }
 }
 

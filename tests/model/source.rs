@@ -1,8 +1,9 @@
 //! The model's service behind the trait: pages, tokens and ends as the live service was recorded to give them.
 
+use super::machine::Machine;
 use super::ops::Weather;
 use super::reference::{Accepted, Key, Memory, SLOTS};
-use crate::clock::Clock;
+use crate::clock::{Clock as _, ServiceClock};
 use crate::model::{LogClass, LogEvent, LogGroup, LogStream, Timestamp};
 use crate::source::{
     Call, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents, LogSource, Page, Quotas,
@@ -23,7 +24,9 @@ pub(crate) static TRACED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("CW
 /// The service in memory.
 pub(crate) struct Reference {
     memory: Mutex<Memory>,
-    clock: Arc<dyn Clock>,
+    machine: Arc<Machine>,
+    /// Whom answers tell the service's time.
+    told: Mutex<Option<Arc<ServiceClock>>>,
 }
 
 /// A place between events.
@@ -64,8 +67,13 @@ fn refused(kind: SourceErrorKind, call: Call) -> SourceError {
 }
 
 impl Reference {
-    pub(crate) fn new(weather: Weather, clock: Arc<dyn Clock>) -> Reference {
-        Reference { memory: Mutex::new(Memory::new(weather)), clock }
+    pub(crate) fn new(weather: Weather, machine: Arc<Machine>) -> Reference {
+        Reference { memory: Mutex::new(Memory::new(weather)), machine, told: Mutex::default() }
+    }
+
+    /// From now on answers tell this clock the time.
+    pub(crate) fn tells(&self, clock: Arc<ServiceClock>) {
+        *self.told.lock().unwrap() = Some(clock);
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -73,7 +81,7 @@ impl Reference {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.machine.service_time()
     }
 
     /// Half of a call's latency: the answer is of its middle.
@@ -91,34 +99,41 @@ impl Reference {
     async fn ask<T: Debug>(
         &self,
         call: Call,
+        group: Option<&str>,
         request: &impl Debug,
         answer: impl FnOnce(&mut Memory, Timestamp) -> Result<T, SourceError>,
     ) -> Result<T, SourceError> {
+        let told = self.told.lock().unwrap().clone();
+        let sent = self.machine.since_boot();
         self.travel().await;
         let now = self.now();
         let result = {
             let mut memory = self.memory();
-            match memory.next_trouble(now) {
+            match memory.next_trouble(call, group, now) {
                 Some(kind) => Err(refused(kind, call)),
-                None => {
-                    let result = answer(&mut memory, now);
-                    if matches!(&result, Err(e) if e.kind == SourceErrorKind::InvalidToken) {
-                        memory.token_refused(now);
-                    }
-                    result
-                }
+                None => answer(&mut memory, now),
             }
         };
         if *TRACED {
             eprintln!("{}    {request:?} → {result:?}", now.0);
         }
         self.travel().await;
+        let is_lost = |e: &SourceError| matches!(e.kind, SourceErrorKind::Network | SourceErrorKind::Timeout);
+        if let Some(clock) = told
+            && !result.as_ref().is_err_and(is_lost)
+        {
+            // Dates count whole seconds.
+            clock.heard(Timestamp(now.0 - now.0.rem_euclid(1000)), sent, self.machine.since_boot());
+        }
         result
     }
 }
 
 /// How many events a page has, and whether it is empty though there are more.
-fn size(memory: &mut Memory, limit: Option<u32>, run: u64, pending: usize) -> usize {
+fn size(memory: &mut Memory, limit: Option<u32>, run: u64, pending: usize, is_desert: bool) -> usize {
+    if is_desert && run < memory.weather.desert {
+        return 0;
+    }
     if pending > 0 && run < EMPTY_RUN && memory.hit(memory.weather.empty) {
         return 0;
     }
@@ -141,7 +156,9 @@ fn get(memory: &mut Memory, now: Timestamp, request: &GetEvents) -> Result<Event
     };
     let from = token.unwrap_or_else(|| Token::before(start));
     let pending = shown.len();
-    shown.truncate(size(memory, request.limit, from.run, pending));
+    let names = [request.stream.clone()];
+    let is_desert = from.key.0.max(start) < memory.desert_ends(&request.group, &names);
+    shown.truncate(size(memory, request.limit, from.run, pending, is_desert));
     let forward = match shown.last() {
         Some(last) => Token { key: last.key, run: 0, ended: false },
         None if pending > 0 => Token { run: from.run + 1, ended: false, ..from },
@@ -172,17 +189,18 @@ fn filter(memory: &mut Memory, now: Timestamp, request: &FilterEvents) -> Result
     } else {
         request.streams.clone()
     };
-    for name in names {
-        match memory.answer(&request.group, &name, now, wanted) {
+    for name in &names {
+        match memory.answer(&request.group, name, now, wanted) {
             Some(events) => shown.extend(events.into_iter().map(|event| (name.clone(), event))),
-            None if memory.lingers(&request.group, &name, now) => {}
+            None if memory.lingers(&request.group, name, now) => {}
             None => return Err(refused(SourceErrorKind::NotFound, call)),
         }
     }
     shown.sort_by_key(|(_, event)| event.key);
     let from = token.unwrap_or_else(|| Token::before(start));
     let pending = shown.len();
-    shown.truncate(size(memory, request.limit, from.run, pending));
+    let is_desert = from.key.0.max(start) < memory.desert_ends(&request.group, &names);
+    shown.truncate(size(memory, request.limit, from.run, pending, is_desert));
     let next = match shown.last() {
         // Even the last page comes with a token, whose page is empty.
         Some((_, last)) => Some(Token { key: last.key, run: 0, ended: false }),
@@ -208,11 +226,11 @@ impl LogSource for Reference {
             stored_bytes: 0,
         };
         let items = names.into_iter().filter(is_asked_for).map(group).collect();
-        self.ask(Call::DescribeLogGroups, &prefix, |_, _| Ok(Page { items, next: None })).await
+        self.ask(Call::DescribeLogGroups, None, &prefix, |_, _| Ok(Page { items, next: None })).await
     }
 
     async fn describe_log_streams(&self, request: DescribeStreams) -> Result<Page<LogStream>, SourceError> {
-        self.ask(Call::DescribeLogStreams, &request, |memory, now| {
+        self.ask(Call::DescribeLogStreams, Some(&request.group), &request, |memory, now| {
             let prefix = request.prefix.as_deref().unwrap_or_default();
             let mine =
                 memory.all_living().filter(|(group, name, _)| *group == request.group && name.starts_with(prefix));
@@ -240,11 +258,12 @@ impl LogSource for Reference {
     }
 
     async fn get_log_events(&self, request: GetEvents) -> Result<EventPage, SourceError> {
-        self.ask(Call::GetLogEvents, &request, |memory, now| get(memory, now, &request)).await
+        self.ask(Call::GetLogEvents, Some(&request.group), &request, |memory, now| get(memory, now, &request)).await
     }
 
     async fn filter_log_events(&self, request: FilterEvents) -> Result<FilterPage, SourceError> {
-        self.ask(Call::FilterLogEvents, &request, |memory, now| filter(memory, now, &request)).await
+        self.ask(Call::FilterLogEvents, Some(&request.group), &request, |memory, now| filter(memory, now, &request))
+            .await
     }
 
     fn quotas(&self) -> Quotas {

@@ -129,6 +129,7 @@ impl StreamRecord {
         }
         out.push(u8::from(extent.settled_by_service));
         out.push(u8::from(marked));
+        out.push(u8::from(extent.doubted));
         seal(out)
     }
 
@@ -155,6 +156,7 @@ impl StreamRecord {
             complete: take.flag()?,
             settled_to: Timestamp(take.signed()?),
             settled_by_service: false,
+            doubted: false,
             read_to: Timestamp(take.signed()?),
             oldest: take.option()?.map(Timestamp),
             newest: take.option()?.map(Timestamp),
@@ -171,6 +173,7 @@ impl StreamRecord {
         };
         if version > BEFORE {
             (extent.settled_by_service, place.marked) = (take.flag()?, take.flag()?);
+            extent.doubted = take.flag()?;
         }
         let row = StreamRow { id, group, stream, slug, seq, extent, gone };
         take.0.is_empty().then_some(StreamRecord { row, place })
@@ -264,7 +267,7 @@ mod tests {
         #[test]
         fn stream_rows_round_trip_and_are_checked(
             name in any::<String>(), slug in any::<String>(), numbers in any::<[u64; 10]>(), times in any::<[Option<i64>; 6]>(),
-            settled in any::<[i64; 3]>(), flags in any::<[bool; 4]>(), at in any::<prop::sample::Index>(),
+            settled in any::<[i64; 3]>(), flags in any::<[bool; 5]>(), at in any::<prop::sample::Index>(),
         ) {
             let time = |i: usize| times[i].map(Timestamp);
             let record = StreamRecord {
@@ -274,7 +277,7 @@ mod tests {
                     stream: LogStream { arn: format!("arn:{name}"), name, created: Timestamp(settled[2]), first_event: time(0), last_event: time(1), last_ingestion: time(2) },
                     slug,
                     seq: numbers[2],
-                    extent: Extent { text_len: numbers[3], events: numbers[4], complete: flags[0], settled_to: Timestamp(settled[0]), settled_by_service: flags[2], read_to: Timestamp(settled[1]), oldest: time(3), newest: time(4), newest_ingestion: time(5) },
+                    extent: Extent { text_len: numbers[3], events: numbers[4], complete: flags[0], settled_to: Timestamp(settled[0]), settled_by_service: flags[2], doubted: flags[4], read_to: Timestamp(settled[1]), oldest: time(3), newest: time(4), newest_ingestion: time(5) },
                     gone: flags[1],
                 },
                 place: Place { text: numbers[5], index: numbers[6], events: numbers[7], tail_first: numbers[8], tail_next: numbers[9], marked: flags[3] },
@@ -307,7 +310,7 @@ mod tests {
             let mut record = StreamRecord::decode(&seal([&[VERSION][..], &stream].concat())).unwrap();
             (record.row.extent.settled_to, record.row.gone, record.place.marked) = (Timestamp(settled), gone, false);
             let mut bytes = record.encode();
-            bytes.truncate(bytes.len() - 4 - 2);
+            bytes.truncate(bytes.len() - 4 - 3);
             bytes[0] = BEFORE;
             prop_assert_eq!(StreamRecord::decode(&seal(bytes)).unwrap(), record);
         }

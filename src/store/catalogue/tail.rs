@@ -29,6 +29,7 @@ pub(crate) struct Change {
     pub(crate) complete: bool,
     pub(crate) settled_to: Option<Timestamp>,
     pub(crate) settled_by_service: bool,
+    pub(crate) doubted: Option<bool>,
     pub(crate) read_to: Option<Timestamp>,
     /// Least and greatest timestamp and greatest ingestion time of what is new.
     pub(crate) oldest: Option<Timestamp>,
@@ -135,6 +136,7 @@ fn apply(change: &Change, record: &mut StreamRecord) {
     if let Some(edge) = change.settled_to {
         (extent.settled_to, extent.settled_by_service) = (edge, change.settled_by_service);
     }
+    extent.doubted = change.doubted.unwrap_or(extent.doubted);
     extent.read_to = change.read_to.unwrap_or(extent.read_to);
     extent.oldest = match (extent.oldest, change.oldest) {
         (Some(a), Some(b)) => Some(a.min(b)),
