@@ -26,6 +26,8 @@ const LONGEST: Duration = Duration::from_hours(6);
 const SECOND_LOOK: u32 = 1_000;
 /// Streams that are remembered.
 const MOST: usize = 4_096;
+/// How far the beginning of retention must lie behind the last hint to be another one.
+const STEP: Duration = Duration::from_mins(10);
 /// How late retention may delete.
 const LATE: Duration = Duration::from_hours(72);
 const DAY: Duration = Duration::from_hours(24);
@@ -39,30 +41,32 @@ pub(crate) struct Deserts(Mutex<HashMap<StreamId, Desert>>);
 struct Desert {
     /// Nothing came up to here, though the service says that more follows.
     end: Timestamp,
-    at: Instant,
-    /// How long it is left alone.
+    /// When it was last met: it is left alone for a while.
+    met: Instant,
+    /// When it is looked at again, and how long after that the next time.
+    look: Instant,
     rest: Duration,
 }
 
 impl Desert {
     fn is_left_alone(&self) -> bool {
-        self.at.elapsed() < self.rest
+        self.met.elapsed() < LEFT_ALONE
     }
 }
 
 impl Deserts {
     /// Nothing came up to `end`, again perhaps.
     fn note(&self, id: StreamId, end: Timestamp) {
-        let mut deserts = lock(&self.0);
-        let rest = deserts.get(&id).map_or(LEFT_ALONE, |last| {
-            // Met twice by one look, it is no second time.
-            if last.is_left_alone() { last.rest } else { (last.rest * 2).min(LONGEST) }
-        });
+        let (mut deserts, met) = (lock(&self.0), Instant::now());
+        if let Some(desert) = deserts.get_mut(&id) {
+            (desert.end, desert.met) = (end, met);
+            return;
+        }
         if deserts.len() >= MOST {
             deserts.retain(|_, desert| desert.is_left_alone());
         }
         if deserts.len() < MOST {
-            deserts.insert(id, Desert { end, at: Instant::now(), rest });
+            deserts.insert(id, Desert { end, met, look: met + LEFT_ALONE, rest: LEFT_ALONE });
         }
     }
 
@@ -72,15 +76,21 @@ impl Deserts {
         (desert.is_left_alone() && from.is_none_or(|from| from < desert.end)).then_some(desert.end)
     }
 
-    /// Where what was passed over ends, if it may be looked at again; it is left alone from now on. `oldest` is known to be there.
-    fn may_look(&self, id: StreamId, oldest: Option<Timestamp>) -> Option<Timestamp> {
-        let known = lock(&self.0).get(&id).copied();
-        if known.is_some_and(|desert| desert.is_left_alone()) {
+    /// Where what was passed over ends, if it may be looked at again now; the next time is later. `oldest` is known to be there.
+    fn may_look(&self, id: StreamId, oldest: Timestamp) -> Option<Timestamp> {
+        let mut deserts = lock(&self.0);
+        let Some(desert) = deserts.get_mut(&id) else {
+            // An earlier run met it.
+            drop(deserts);
+            self.note(id, oldest);
+            return Some(oldest);
+        };
+        if Instant::now() < desert.look {
             return None;
         }
-        let end = known.map(|desert| desert.end).max(oldest)?;
-        self.note(id, end);
-        Some(end)
+        desert.rest = (desert.rest * 2).min(LONGEST);
+        desert.look = Instant::now() + desert.rest;
+        Some(desert.end.max(oldest))
     }
 
     /// Something came, or all did.
@@ -91,9 +101,13 @@ impl Deserts {
 
 /// The next moment after `from` at which there may be events; `None` if nothing tells of one.
 fn next_hint(row: &StreamRow, retention_begins: Option<Timestamp>, from: Option<Timestamp>) -> Option<Timestamp> {
-    let early = retention_begins.map(|begins| begins - LATE);
-    let hints = [row.stream.first_event, early, retention_begins];
-    hints.into_iter().flatten().filter(|hint| from.is_none_or(|from| *hint > from)).min()
+    let is_behind = |hint: &Timestamp, step: Duration| from.is_none_or(|from| *hint > from + step);
+    let events = [row.stream.first_event, row.extent.oldest, row.extent.newest];
+    let events = events.into_iter().flatten().filter(|hint| is_behind(hint, Duration::ZERO));
+    // Where retention begins moves on with the clock: it is one hint however often it is asked for.
+    let retention = [retention_begins.map(|begins| begins - LATE), retention_begins];
+    let retention = retention.into_iter().flatten().filter(|hint| is_behind(hint, STEP));
+    events.chain(retention).min()
 }
 
 impl Stream {
@@ -116,7 +130,7 @@ impl Stream {
         // A row that can't be read is told to the reader.
         let Ok(row) = self.row() else { return };
         let now = self.home.shared.clock.now();
-        let Some(end) = self.home.deserts.may_look(self.id, row.extent.oldest.or(Some(now))) else { return };
+        let Some(end) = self.home.deserts.may_look(self.id, row.extent.oldest.unwrap_or(now)) else { return };
         let (stream, stopping) = (Arc::clone(self), self.home.shared.stopping.clone());
         self.home.shared.tasks.spawn(async move {
             tokio::select! {
@@ -213,14 +227,15 @@ mod tests {
         deserts.note(id, Timestamp(50));
         assert_eq!(deserts.passed(id, None), Some(Timestamp(50)));
         assert_eq!(deserts.passed(id, Some(Timestamp(50))), None, "it begins behind it");
-        assert_eq!(deserts.may_look(id, Some(Timestamp(60))), None);
+        assert_eq!(deserts.may_look(id, Timestamp(40)), None);
         tokio::time::advance(LEFT_ALONE).await;
         assert_eq!(deserts.passed(id, None), None);
-        assert_eq!(deserts.may_look(id, Some(Timestamp(60))), Some(Timestamp(60)));
+        deserts.note(id, Timestamp(60));
+        assert_eq!(deserts.may_look(id, Timestamp(40)), Some(Timestamp(60)), "that it was met again puts no look off");
         tokio::time::advance(LEFT_ALONE).await;
-        assert_eq!(deserts.may_look(id, Some(Timestamp(60))), None);
+        assert_eq!(deserts.may_look(id, Timestamp(40)), None);
         tokio::time::advance(LEFT_ALONE).await;
-        assert_eq!(deserts.may_look(id, None), Some(Timestamp(60)));
+        assert_eq!(deserts.may_look(id, Timestamp(40)), Some(Timestamp(60)));
         deserts.forget(id);
         assert_eq!(deserts.passed(id, None), None);
     }

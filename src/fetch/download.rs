@@ -205,6 +205,10 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
         match side_by_side::read(long, &wanted).await? {
             Drained::Stuck(at) => match stream.leave_desert(at)? {
                 Some(hint) => (from, is_doubtful) = (Some(hint), true),
+                None if stream.row()?.extent.newest.is_none() && stream.is_told_empty()? => {
+                    is_doubtful = true;
+                    break;
+                }
                 // It goes on for as long as somebody waits.
                 None => (from, may_be_stuck) = (at, false),
             },
@@ -298,8 +302,11 @@ async fn join_checks(
     Ok(Some((began, now)))
 }
 
-/// Whether the listing says that there are events up to `now`.
+/// Whether the listing says that there are events up to `now`, and that retention keeps them.
 fn told_of_events(stream: &Arc<Stream>, now: Timestamp) -> Result<bool, Fault> {
     let told = stream.row()?.stream;
+    if stream.is_told_empty()? {
+        return Ok(false);
+    }
     Ok(told.first_event.or(told.last_event).is_some_and(|at| at <= now))
 }

@@ -51,6 +51,7 @@ const MANY: usize = 3;
 impl Listings {
     /// The group that `name` means where listings name things so: one kind of names for as long as this lives.
     pub(crate) async fn find_group(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
+        self.note_suspended();
         match self.group_named(name, listed)? {
             Named::Row(row) => return Ok(self.shown_group(row)),
             Named::Nothing => return Ok(None),
@@ -68,6 +69,7 @@ impl Listings {
 
     /// The stream that `name` (without `.log`) means, as `find_group`.
     pub(crate) async fn find_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {
+        self.note_suspended();
         match self.stream_named(group, name, listed)? {
             Named::Row(row) => return Ok(self.shown_stream(row)),
             Named::Nothing => return Ok(None),

@@ -190,6 +190,11 @@ impl Folder {
         });
     }
 
+    /// The machine was suspended: what was read before it is old.
+    pub(super) fn expire(&self) {
+        self.progress.send_modify(|progress| progress.fresh = None);
+    }
+
     /// Somebody waits while the guard lives: the run's calls take that weight.
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);

@@ -20,6 +20,7 @@ impl Lister for Arc<Listings> {
     }
 
     fn is_current(&self, group: GroupId, stream: StreamId) -> bool {
+        self.note_suspended();
         self.newest_pages.contains(&group) || self.confirmed.contains(&stream)
     }
 

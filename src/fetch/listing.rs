@@ -26,6 +26,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Least rows read from the catalogue at a time where the selection may hide many of them.
 const CHUNK: usize = 256;
+/// A suspend of less than that is none.
+const SUSPENDED: Duration = Duration::from_secs(1);
 /// Names that are remembered as nobody's. (The `expect` is evaluated by the compiler.)
 const NOBODY: NonZeroUsize = NonZeroUsize::new(4096).expect("it isn't zero");
 /// Shortest interval between refreshes of a watched folder, whatever the time to live.
@@ -57,6 +59,8 @@ pub(crate) struct Listings {
     pub(super) pieces: Remembered<String>,
     /// Names that a lookup didn't find; `None` is the root.
     pub(super) nobody: Remembered<(Option<GroupId>, String)>,
+    /// For how long the machine had been suspended when this was last looked at.
+    suspended: Mutex<Duration>,
     /// The account that the answers come from, or why the cache isn't that one's; not set before the first answer.
     pub(super) account: OnceLock<Result<String, String>>,
     /// Groups whose newest page was read, until it counts as old.
@@ -103,6 +107,7 @@ impl Listings {
             confirmed: Remembered::new(NOBODY),
             unlisted: Remembered::new(NOBODY),
             told: Remembered::new(NOBODY),
+            suspended: Mutex::default(),
             account: OnceLock::new(),
         })
     }
@@ -121,9 +126,29 @@ impl Listings {
         }
     }
 
+    /// Times to live are measured by a clock that stands still while the machine is suspended: after that nothing counts as new.
+    pub(super) fn note_suspended(&self) {
+        let suspended = self.shared.clock.machine().suspended();
+        let before = std::mem::replace(&mut *lock(&self.suspended), suspended);
+        if suspended <= before + SUSPENDED {
+            return;
+        }
+        for names in [&self.newest_pages, &self.peeked] {
+            names.clear();
+        }
+        self.confirmed.clear();
+        self.nobody.clear();
+        self.pieces.clear();
+        self.unlisted.clear();
+        self.root.expire();
+        let folders: Vec<_> = lock(&self.folders).values().cloned().collect();
+        folders.iter().for_each(|folder| folder.expire());
+    }
+
     /// A folder is being opened (`None`: the root): brings its listing up to date in the background if its time to live is
     /// over. Must be called within the runtime.
     pub(crate) fn touch_listing(self: &Arc<Self>, group: Option<GroupId>) {
+        self.note_suspended();
         match group {
             None => self.touch_root(),
             Some(id) => {

@@ -67,6 +67,8 @@ pub(crate) struct State {
     /// When what served the last open of a stream began.
     served: HashMap<StreamId, Instant>,
     failed: Option<(Instant, Error)>,
+    /// Since when the machine has not been suspended, if it ever was.
+    awake: Option<Instant>,
     /// For how long the machine had been suspended when this was last looked at.
     suspended: Duration,
 }
@@ -109,7 +111,8 @@ impl State {
     fn vouched(&self, id: StreamId, need: &Need) -> Option<Instant> {
         let read = self.reads.get(&id).map(|(began, _)| *began);
         let whole = self.whole.as_ref().filter(|(_, past)| past.covered.contains(&id)).map(|(began, _)| *began);
-        read.into_iter().chain(whole).filter(|began| need.is_met_by(*began)).max()
+        let is_awake = |began: &Instant| self.awake.is_none_or(|awake| *began >= awake);
+        read.into_iter().chain(whole).filter(|began| need.is_met_by(*began) && is_awake(began)).max()
     }
 
     /// Why what was read for a stream, by something that meets a need, could not be kept.
@@ -128,13 +131,12 @@ impl State {
         self.served.insert(id, began);
     }
 
-    /// What this run's clock tells nothing of a suspend: after one nothing that was read before it is new.
-    fn note_suspended(&mut self, suspended: Duration) {
+    /// This run's clock tells nothing of a suspend: after one nothing is new that was read before it, or began to be.
+    fn note_suspended(&mut self, suspended: Duration, now: impl FnOnce() -> Instant) {
         if suspended > self.suspended + OLDEST {
-            self.reads.clear();
+            self.awake = Some(now());
             self.served.clear();
             self.failed = None;
-            self.whole = None;
         }
         self.suspended = suspended;
     }
@@ -198,7 +200,7 @@ pub(crate) fn serves_now(stream: &Stream, wanted: Wanted) -> bool {
     }
     let shared = &stream.home.shared;
     let mut state = lock(&stream.group.checks.state);
-    state.note_suspended(shared.clock.machine().suspended());
+    state.note_suspended(stream.home.shared.clock.machine().suspended(), || stream.home.begin());
     let need = state.need(stream.id, Instant::now(), wanted, shared);
     let vouched = state.vouched(stream.id, &need);
     if let Some(began) = vouched {
@@ -235,7 +237,7 @@ async fn join_check(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Re
     let mut waiter = None;
     let need = {
         let mut state = lock(&group.checks.state);
-        state.note_suspended(home.shared.clock.machine().suspended());
+        state.note_suspended(home.shared.clock.machine().suspended(), || home.begin());
         state.need(stream.id, called, wanted, &home.shared)
     };
     loop {
@@ -538,13 +540,18 @@ mod tests {
     fn what_was_read_before_a_suspend_is_old_after_it() {
         let began = Instant::now();
         let mut state = State::default();
-        state.note_suspended(Duration::from_secs(5));
-        state.note_reads([StreamId(1)], began);
+        let nanos = Duration::from_nanos;
+        state.note_suspended(Duration::from_secs(5), || began);
+        state.note_reads([StreamId(1)], began + nanos(1));
         let need = Need { not_before: began, after: None };
-        state.note_suspended(Duration::from_secs(5));
+        state.note_suspended(Duration::from_secs(5), || began + nanos(2));
         assert!(state.vouched(StreamId(1), &need).is_some());
-        state.note_suspended(Duration::from_hours(8));
+        state.note_suspended(Duration::from_hours(8), || began + nanos(3));
         assert!(state.vouched(StreamId(1), &need).is_none());
+        state.note_reads([StreamId(1)], began + nanos(2));
+        assert!(state.vouched(StreamId(1), &need).is_none(), "it was under way when the machine was suspended");
+        state.note_reads([StreamId(1)], began + nanos(4));
+        assert!(state.vouched(StreamId(1), &need).is_some());
     }
 
     #[test]

@@ -175,3 +175,67 @@ fn a_stream_that_can_not_be_moved_is_healed_though_nothing_comes_for_it() {
     ];
     holds(calm(), ops);
 }
+
+#[test]
+fn what_was_passed_over_is_looked_at_again_though_each_open_meets_it() {
+    let ops = vec![
+        put(0, &[-500], Hidden::Nothing),
+        Op::Wait { ms: 27_000 },
+        put(2, &[0], Hidden::Nothing),
+        put(0, &[-27_501], Hidden::Nothing),
+        put(5, &[-500], Hidden::Nothing),
+    ];
+    holds(Weather { seed: 46_439_317_791_632_970, page: 1, lag: 60, desert: 10, ..calm() }, ops);
+}
+
+#[test]
+fn a_stream_begun_anew_leaves_nothing_damaged() {
+    let ops = vec![
+        put(0, &[-500], Hidden::Nothing),
+        put(1, &[-500], Hidden::Nothing),
+        Op::List { searches: true },
+        Op::Wait { ms: 961 },
+        Op::MoveQuiet,
+        Op::PutAgain { slot: 0 },
+        Op::Open { slot: 0 },
+        Op::Fail { slot: 0, text: false, failing: Failing::Open },
+        put(0, &[-500], Hidden::Nothing),
+        Op::MoveQuiet,
+        Op::Wait { ms: 7_001 },
+    ];
+    holds(calm(), ops);
+}
+
+#[test]
+fn after_a_suspend_nothing_counts_that_was_read_or_under_way_before_it() {
+    let ops = vec![
+        put(1, &[-500], Hidden::Nothing),
+        Op::Watch { slot: 1 },
+        put(0, &[-500], Hidden::Nothing),
+        Op::List { searches: false },
+        Op::Wait { ms: 1_000 },
+        Op::Open { slot: 1 },
+        Op::Begin { slot: 0 },
+        put(0, &[-500], Hidden::Nothing),
+        Op::Remake { slot: 1 },
+        Op::Suspend { seconds: 15 },
+        Op::Open { slot: 0 },
+        put(1, &[-500], Hidden::Nothing),
+    ];
+    holds(Weather { seed: 112_950_731_143_088_078, page: 4, ..calm() }, ops);
+}
+
+#[test]
+fn a_check_that_begins_in_a_desert_goes_on_at_what_is_known_to_be_there() {
+    let ops = vec![
+        put(0, &[-500], Hidden::Nothing),
+        Op::Watch { slot: 0 },
+        put(1, &[-120_000], Hidden::Nothing),
+        Op::List { searches: false },
+        Op::Wait { ms: 180_000 },
+        Op::Open { slot: 1 },
+        Op::Restart,
+        put(1, &[0], Hidden::Nothing),
+    ];
+    holds(Weather { page: 1, desert: 10, ..calm() }, ops);
+}

@@ -195,7 +195,7 @@ fn slot() -> impl Strategy<Value = usize> {
     prop_oneof![6 => 0usize..2, 1 => 2usize..6]
 }
 
-/// An hour and three, twenty minutes and some seconds, both ways.
+/// An hour and three, twenty minutes and some seconds, both ways; no more than a day behind, from where no service is believed.
 fn ahead() -> impl Strategy<Value = i64> {
     prop_oneof![
         Just(0i64),
@@ -204,7 +204,7 @@ fn ahead() -> impl Strategy<Value = i64> {
         Just(-1_200_000),
         Just(3_600_000),
         Just(-3 * 3_600_000),
-        -30 * 3_600_000i64..30 * 3_600_000
+        -24 * 3_600_000i64..30 * 3_600_000
     ]
 }
 

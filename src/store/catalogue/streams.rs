@@ -177,6 +177,9 @@ impl Catalogue {
             let mut tables = Tables::open(tx)?;
             let Some(record) = get(&tables.streams, id.0)?.filter(|record| !record.row.gone) else { return Ok(None) };
             let index = record.place.index;
+            // Nothing of it is left; who has it open goes on with what it knows.
+            let record =
+                StreamRecord { row: StreamRow { extent: Extent::default(), ..record.row }, place: Place::default() };
             let old = tables.retire(record)?;
             let new = StreamRow { id: tables.next_id()?, extent: Extent::default(), gone: false, ..old };
             tables.insert(&StreamRecord { row: new.clone(), place: Place::default() })?;

@@ -104,6 +104,20 @@ async fn live_rows_of_a_sick_stream_stay_where_they_are() {
 }
 
 #[tokio::test]
+async fn of_a_stream_that_was_begun_anew_nothing_is_left_that_could_be_damaged() {
+    let disk = CrashDisk::default();
+    let store = on(&disk).unwrap();
+    let (old, _) = two(&store).await;
+    store.append(vec![append(old, vec![event(5_000, "a row")])]).await.unwrap();
+    let new = store.renew_stream(old).unwrap().unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let store = on(&disk).unwrap();
+    assert_eq!((read(&store, old).unwrap(), read(&store, new).unwrap()), (Vec::new(), Vec::new()));
+    assert!(store.stream(old).unwrap().unwrap().gone);
+}
+
+#[tokio::test]
 async fn a_text_that_the_kernel_reads_grows_for_it_after_the_files_were_exchanged() {
     use std::io::{Read, Seek};
     let dir = tempfile::tempdir().unwrap();

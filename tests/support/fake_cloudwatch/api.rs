@@ -1,9 +1,11 @@
 //! The protocol's calls: arguments, refusals, and which function answers which call.
 
 use super::account::{Group, Stream};
+use super::key::Token;
 use super::locks::Locked;
 use super::plan::Plan;
 use super::state::{ACCOUNT, State};
+use super::stream::Events;
 use super::text::Text;
 use super::{admin, filter, list, query, read};
 use serde::Deserialize;
@@ -221,9 +223,30 @@ impl Call<'_> {
 
     /// The first millisecond that reads show of `group`: `startTime`, and retention where it is enforced.
     pub(crate) fn first_ms(&self, group: &Group) -> i64 {
-        let start = self.args.start_time.unwrap_or(0);
+        self.args.start_time.unwrap_or(0).max(self.kept_ms(group))
+    }
+
+    /// The first millisecond that `group` keeps.
+    fn kept_ms(&self, group: &Group) -> i64 {
         let days = group.retention.load(std::sync::atomic::Ordering::Relaxed) as i64;
-        if self.plan.enforce_retention && days > 0 { start.max(self.now - days * 86_400_000) } else { start }
+        if self.plan.enforce_retention && days > 0 { self.now - days * 86_400_000 } else { 0 }
+    }
+
+    /// Whether a read that met so many empty pages, and no event, gets one more: it began before what is kept of `events`.
+    pub(crate) fn is_expired<'a>(
+        &self,
+        group: &Group,
+        events: impl Iterator<Item = &'a Events>,
+        sent: Option<Token>,
+    ) -> bool {
+        let met = sent.map_or(Some(0), |token| token.key.is_between().then_some(token.key.place));
+        if self.plan.expired_pages == 0 || met.is_none_or(|met| met >= self.plan.expired_pages) {
+            return false;
+        }
+        let kept = self.kept_ms(group);
+        // Where nothing expires, all that lies long before the first event is as empty.
+        let end = if kept > 0 { Some(kept) } else { events.filter_map(|e| e.first_from(0)).min() };
+        end.is_some_and(|end| self.args.start_time.unwrap_or(0) < end - 60_000)
     }
 
     /// Whether this answer shows an event.

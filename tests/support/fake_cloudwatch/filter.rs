@@ -47,6 +47,7 @@ pub(crate) fn filter_events(call: &Call) -> Result<Reply, Refusal> {
     let names = streams.iter().zip(&written).map(|(s, written)| written.as_deref().unwrap_or(s.json_name.as_bytes()));
     let guards: Vec<(&[u8], RwLockReadGuard<Events>)> =
         names.zip(&streams).map(|(name, stream)| (name, stream.events.reading())).collect();
+    let is_expired = call.is_expired(&group, guards.iter().map(|(_, events)| &**events), sent);
     let mut merge = Merge::new(&guards, from_head, after, low, high);
     let mut page = Page::new(limit);
     let mut scanned = 0;
@@ -57,7 +58,7 @@ pub(crate) fn filter_events(call: &Call) -> Result<Reply, Refusal> {
             continue;
         }
         if page.events == 0 && last.is_none() {
-            if is_empty_by_hazard(call, sent) {
+            if is_empty_by_hazard(call, sent) || is_expired {
                 return Ok(empty_in_the_middle(call, from_head, sent, key));
             }
             if call.state.hit(call.plan.partial_page) {
@@ -73,6 +74,9 @@ pub(crate) fn filter_events(call: &Call) -> Result<Reply, Refusal> {
             break;
         }
         last = Some(key);
+    }
+    if last.is_none() && is_expired {
+        return Ok(empty_in_the_middle(call, from_head, sent, Key::at(call.now)));
     }
     // A page in which nothing matched, but which was read to the end, is the end.
     let next = last.filter(|_| page.events > 0 || more).map(|key| token_text(key, false));

@@ -41,6 +41,9 @@ pub(crate) struct Plan {
     pub(crate) empty_page: f64,
     /// The most empty pages in a row, so that every read ends.
     pub(crate) empty_run: u64,
+    /// A read that begins more than a minute before what retention keeps gets so many empty pages first; where nothing expires, before the
+    /// first event.
+    pub(crate) expired_pages: u64,
     /// How often a page ends early (0–1).
     pub(crate) partial_page: f64,
     /// What reads don't show of a put.
@@ -86,6 +89,7 @@ impl Default for Plan {
             empty_first: 0.0,
             empty_page: 0.0,
             empty_run: 3,
+            expired_pages: 0,
             partial_page: 0.0,
             hidden: Hidden::default(),
             missing: Missing::default(),

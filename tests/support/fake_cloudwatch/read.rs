@@ -57,7 +57,8 @@ pub(crate) fn get_events(call: &Call) -> Result<Reply, Refusal> {
     };
     let start = Start { direction, token, low: call.first_ms(&group), high: args.end_time.unwrap_or(i64::MAX) };
     let events = stream.events.reading();
-    let (found, more) = start.collect(call, &events, limit);
+    let is_expired = direction == Direction::Forward && call.is_expired(&group, std::iter::once(&*events), token);
+    let (found, more) = start.collect(call, &events, limit, is_expired);
     let (forward, backward) = start.tokens(call, &found, more);
     Ok(page(call, &found, forward, backward))
 }
@@ -74,7 +75,13 @@ impl Start {
     }
 
     /// The page's events, oldest first; if it is empty by a hazard, the key of the event that would have been next.
-    fn collect<'a>(&self, call: &Call, events: &'a Events, limit: usize) -> (Vec<Event<'a>>, Option<Key>) {
+    fn collect<'a>(
+        &self,
+        call: &Call,
+        events: &'a Events,
+        limit: usize,
+        is_expired: bool,
+    ) -> (Vec<Event<'a>>, Option<Key>) {
         let mut spot = self.spot(events);
         let mut found: Vec<Event> = Vec::new();
         let mut bytes = 0;
@@ -96,7 +103,7 @@ impl Start {
                 continue;
             }
             if found.is_empty() {
-                if self.is_empty_by_hazard(call) {
+                if self.is_empty_by_hazard(call) || is_expired {
                     return (found, Some(event.key()));
                 }
                 if call.state.hit(call.plan.partial_page) {
@@ -108,6 +115,9 @@ impl Start {
                 break;
             }
             found.push(event);
+        }
+        if found.is_empty() && is_expired {
+            return (found, Some(Key::at(call.now)));
         }
         if self.direction == Direction::Backward {
             found.reverse();

@@ -184,6 +184,11 @@ impl Events {
         }
     }
 
+    /// The first event stamped `at` or later, in ms.
+    pub(crate) fn first_from(&self, at: i64) -> Option<i64> {
+        Some(self.next(self.seek(Key::at(at), false))?.0.key().timestamp)
+    }
+
     /// (oldest event, newest event, newest ingestion) in ms, hidden ones included; `None` without events.
     pub(crate) fn times(&self) -> Option<(i64, i64, i64)> {
         let first = self.next(self.seek(Key::MIN, false))?.0.key();
