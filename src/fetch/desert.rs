@@ -162,7 +162,7 @@ impl Stream {
             commit_one(&self.home, whole).await?;
             self.home.deserts.forget(self.id);
             self.doubted.store(false, Ordering::Relaxed);
-            self.is_up_to_date();
+            self.was_up_to_date(Duration::ZERO);
         }
         Ok(())
     }

@@ -242,7 +242,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     refresh::was_read(&stream, began);
     commit_one(&stream.home, last).await?;
     if is_doubtful {
-        stream.is_up_to_date();
+        stream.was_up_to_date(Duration::ZERO);
     }
     // A listing may have replaced it meanwhile: then nothing was kept, and nobody would hear of an end.
     if stream.row()?.gone {

@@ -214,7 +214,7 @@ pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant, want
     stream.check_health()?;
     match join_check(stream, called, wanted).await? {
         None => {
-            stream.is_up_to_date();
+            stream.was_up_to_date(Duration::ZERO);
             backfill(stream).await
         }
         Some(error) => {

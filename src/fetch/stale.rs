@@ -8,6 +8,8 @@ use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, StreamId, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Entries that are kept; what fails beyond that is counted only.
 const MOST: usize = 4096;
@@ -30,9 +32,16 @@ pub struct Stale {
     pub error: Error,
 }
 
+#[derive(Debug)]
+struct Entry {
+    stale: Stale,
+    /// When it was last found to be so.
+    noted: Instant,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    entries: HashMap<Copied, Stale>,
+    entries: HashMap<Copied, Entry>,
     /// How many entries each cause has, by what the log was told of it.
     causes: HashMap<(ErrorKind, String), usize>,
 }
@@ -47,7 +56,10 @@ impl StaleCopies {
         let cause = (error.kind(), error.cause().to_owned());
         let is_news = {
             let mut state = self.lock();
-            let known = state.entries.get(&what).map(|known| (known.since, cause_of(&known.error)));
+            let known = state.entries.get_mut(&what).map(|known| {
+                known.noted = Instant::now();
+                (known.stale.since, cause_of(&known.stale.error))
+            });
             if known.as_ref().is_some_and(|(_, before)| *before == cause)
                 || known.is_none() && state.entries.len() >= MOST
             {
@@ -57,7 +69,8 @@ impl StaleCopies {
                 state.leave(before);
             }
             let since = known.map_or(now, |(since, _)| since);
-            state.entries.insert(what, Stale { since, error: error.clone() });
+            let stale = Stale { since, error: error.clone() };
+            state.entries.insert(what, Entry { stale, noted: Instant::now() });
             let count = state.causes.entry(cause).or_default();
             *count += 1;
             *count == 1
@@ -69,23 +82,27 @@ impl StaleCopies {
 
     /// `what` is up to date.
     pub(crate) fn clear(&self, what: Copied) {
+        self.clear_older(what, Duration::ZERO);
+    }
+
+    /// `what` was up to date so long ago: what was found since stays.
+    pub(crate) fn clear_older(&self, what: Copied, time: Duration) {
         let mut state = self.lock();
-        if state.entries.is_empty() {
-            return;
-        }
-        if let Some(stale) = state.entries.remove(&what) {
-            state.leave(&cause_of(&stale.error));
+        if state.entries.get(&what).is_some_and(|entry| entry.noted.elapsed() >= time)
+            && let Some(entry) = state.entries.remove(&what)
+        {
+            state.leave(&cause_of(&entry.stale.error));
         }
     }
 
     /// Since when `what` is shown from the copy, and why.
     pub(crate) fn get(&self, what: Copied) -> Option<Stale> {
-        self.lock().entries.get(&what).cloned()
+        self.lock().entries.get(&what).map(|entry| entry.stale.clone())
     }
 
     /// All of them.
     pub(crate) fn all(&self) -> Vec<Stale> {
-        self.lock().entries.values().cloned().collect()
+        self.lock().entries.values().map(|entry| entry.stale.clone()).collect()
     }
 
     /// The table is whole after every critical section.

@@ -411,10 +411,10 @@ impl Stream {
         }
     }
 
-    /// It is up to date, but for what was passed over.
-    pub(crate) fn is_up_to_date(self: &Arc<Self>) {
+    /// It was up to date so long ago, but for what was passed over.
+    pub(crate) fn was_up_to_date(self: &Arc<Self>, time: Duration) {
         if !self.doubted.load(Ordering::Relaxed) {
-            self.home.shared.stale.clear(Copied::Stream(self.id));
+            self.home.shared.stale.clear_older(Copied::Stream(self.id), time);
             return;
         }
         let why = "what lies before its oldest event may be missing: the service gave only empty pages there; it is looked at again";
