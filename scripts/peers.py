@@ -55,6 +55,12 @@ def rule(kind, call=None, **more):
 
 
 SMALL = {"page_events": 100}
+HOUR = 3_600_000
+# What the service says of its own time is an hour behind what the machine says.
+AHEAD = {"clock_offset_ms": -HOUR}
+NO_FILTER = {"faults": [rule("access_denied", "FilterLogEvents")]}
+# An emoji whose second half another event has.
+HALF = "cut \ud83d"
 READS = [
     ("none", SMALL),
     ("100 equal events in one millisecond, twenty times", {**SMALL, "equal": True}),
@@ -66,6 +72,11 @@ READS = [
     ("page tokens expire twice", {**SMALL, "faults": [rule("expired_token", skip=5, times=2)]}),
     ("one call never answered", {**SMALL, "faults": [
         rule("hang", "GetLogEvents", skip=3, times=1), rule("hang", "FilterLogEvents", skip=3, times=1)]}),
+    ("the machine's clock an hour ahead", {**SMALL, **AHEAD}),
+    ("FilterLogEvents denied", {**SMALL, **NO_FILTER}),
+    ("one event holds half a surrogate pair", {**SMALL, "half": True}),
+    ("730 empty pages where older events have expired", {
+        **SMALL, "expired": True, "enforce_retention": True, "expired_pages": 730}),
 ]
 FOLLOWS = [
     ("none", {}),
@@ -73,6 +84,10 @@ FOLLOWS = [
     ("every fifth event stamped 2 min back", {"late": True}),
     ("bursts of 5 events in one millisecond, split over puts", {"bursts": True}),
     ("network gone for 8 s", {"outage": True}),
+    ("the machine's clock an hour ahead", AHEAD),
+    ("FilterLogEvents denied", NO_FILTER),
+    ("one event holds half a surrogate pair", {"half": True}),
+    ("a reader that looks at the size, and opens once it has grown", {"looks": True}),
 ]
 
 
@@ -101,7 +116,7 @@ class Fake:
                 time.sleep(0.05)
 
     def enforce(self):
-        own = ("equal", "late", "bursts", "outage")
+        own = ("equal", "late", "bursts", "outage", "half", "expired", "looks")
         self.send("/_control/plan", {key: value for key, value in self.plan.items() if key not in own})
 
     def create(self):
@@ -111,6 +126,10 @@ class Fake:
     def put(self, events):
         events = [{"timestamp": at, "message": message} for at, message in events]
         self.send("/", {"logGroupName": GROUP, "logStreamName": STREAM, "logEvents": events}, "PutLogEvents")
+
+    def now(self):
+        """The service's time in ms: writers' clocks are right."""
+        return int(time.time() * 1000) + self.plan.get("clock_offset_ms", 0)
 
     def oracle(self):
         query = urllib.parse.urlencode({"group": GROUP, "stream": STREAM})
@@ -162,6 +181,26 @@ FOLLOWERS = [
 ]
 
 
+# As shippers and `fs.watchFile` follow a file: by its size each second, and opened only for what has come.
+LOOKER = """
+import os, sys, time
+path, read = sys.argv[1], 0
+while True:
+    if os.stat(path).st_size > read:
+        with open(path, "rb") as file:
+            file.seek(read)
+            bytes = file.read()
+        read += len(bytes)
+        sys.stdout.buffer.write(bytes)
+        sys.stdout.flush()
+    time.sleep(1)
+"""
+
+
+def looker(fake, home):
+    return mounted(fake, home, f"{PYTHON} -c '{LOOKER}'")
+
+
 def run(command, fake, home, limit):
     """(lines, exit status or None if it was ended, seconds)"""
     with open(f"{home}/out", "wb") as out, open(f"{home}/err", "wb") as err:
@@ -205,7 +244,12 @@ def read(make, plan, home):
     fake = Fake(plan)
     try:
         fake.create()
-        first = int(time.time() * 1000) - 7_200_000
+        first = fake.now() - 2 * HOUR
+        if plan.get("expired"):
+            fake.send("/", {"logGroupName": GROUP, "retentionInDays": 1}, "PutRetentionPolicy")
+            fake.put([(first - 72 * HOUR + i, f"expired {i}") for i in range(100)])
+        if plan.get("half"):
+            fake.put([(first + 55, HALF)])
         step = 0 if plan.get("equal") else 100
         for batch in range(20):
             at = first + batch * 10_000
@@ -215,7 +259,8 @@ def read(make, plan, home):
                 fake.put([(at, f"event {batch:05}")] * 100)
         fake.enforce()
         lines, status, took = run(make(fake, home), fake, home, LIMIT)
-        return verdict(lines, fake.oracle(), status, took, False)
+        accepted = [line for line in fake.oracle() if not line.startswith("expired")]
+        return verdict(lines, accepted, status, took, False)
     finally:
         fake.end()
 
@@ -228,7 +273,9 @@ def write(fake, plan):
         if outage and past > 5:
             outage = False
             fake.send("/_control/network", {"down_ms": 8000})
-        now = int(time.time() * 1000)
+        now = fake.now()
+        if plan.get("half") and number == 50:
+            fake.put([(now, HALF)])
         if plan.get("bursts"):
             # Half of a burst now, the rest of the same millisecond a second later.
             if number % 50 == 0:
@@ -247,7 +294,7 @@ def follow(make, plan, home):
     fake = Fake(plan)
     try:
         fake.create()
-        fake.put([(int(time.time() * 1000) - 1000, "event first")])
+        fake.put([(fake.now() - 1000, "event first")])
         fake.enforce()
         writer = threading.Timer(4, write, (fake, plan))
         writer.start()
@@ -268,16 +315,18 @@ def main():
                     continue
                 row = []
                 for peer, make in readers:
+                    if plan.get("looks"):
+                        make = looker if peer == "cwlogs-mount" else None
                     home = f"{folder}/{name}{number}{peer.replace(' ', '')}"
                     os.mkdir(home)
-                    row.append(pool.submit(measure, make, plan, home))
+                    row.append(pool.submit(measure, make, plan, home) if make else None)
                 cells.append((name, fault, row))
         for name, heading in (("read", "read once, 2,000 events"), ("follow", f"followed for {WRITING} s, 200 events")):
             rows = [(fault, row) for which, fault, row in cells if which == name]
             if rows:
                 print(f"\n| {heading}: fault | " + " | ".join(peer for peer, _ in READERS) + " |\n|" + " --- |" * 5, flush=True)
             for fault, row in rows:
-                print(f"| {fault} | " + " | ".join(cell.result() for cell in row) + " |", flush=True)
+                print(f"| {fault} | " + " | ".join(cell.result() if cell else "has no file" for cell in row) + " |", flush=True)
 
 
 main()

@@ -22,6 +22,8 @@ const LATE: Duration = Duration::from_secs(60);
 const MISSES: u8 = 2;
 /// For how long a stream that was made again may be taken for the old one: the time to live of listings, and some latencies.
 const UNTOLD: Duration = Duration::from_secs(15);
+/// How long before the oldest event that is left the empty pages end, in ms: what expires is days old, whatever the machine's clock says.
+const EXPIRED: i64 = 30 * 3_600_000;
 /// How long a deleted stream still reads as empty.
 const LINGERS: Duration = Duration::from_secs(3);
 
@@ -221,11 +223,11 @@ impl Memory {
         last.and_then(|generation| generation.deleted).is_some_and(|at| now < at + LINGERS)
     }
 
-    /// How long before the oldest event of these streams a read must begin to find only empty pages first.
+    /// A read of these streams that begins before this moment finds only empty pages first.
     pub(crate) fn desert_ends(&self, group: &str, names: &[String]) -> i64 {
         let mine = self.all_living().filter(|(of, name, _)| *of == group && names.iter().any(|one| one == name));
         let oldest = mine.filter_map(|(.., generation)| generation.events.first()).map(|event| event.key.0).min();
-        oldest.map_or(i64::MIN, |oldest| oldest - 60_000)
+        oldest.map_or(i64::MIN, |oldest| oldest - EXPIRED)
     }
 
     /// The events that an answer of this moment holds, in the service's order. `None` if there is no such stream.
