@@ -4,7 +4,7 @@
 //! `ahead` what is read side by side and ahead of a reader · `follow` tails and inotify · `waiting` long waits and signals · `restart` what a second mount asks for · `folder` big listings
 //! and names · `renditions` files in other formats · `sizes` copies by the size that was told · `damage` a cache that is too small, full or damaged · `offline` outages and expired credentials · `users` who mounts
 //! and who reads · `verify` the copy proved · `warm` what reads of cached files cost · `lifecycle` starting and ending · `kills`
-//! ending without warning · `stops` a daemon that is stopped for a while · `expired` empty pages before what is left · `remade` streams
+//! ending without warning · `freshness` how old what an open shows may be · `stops` a daemon that is stopped for a while · `expired` empty pages before what is left · `remade` streams
 //! that are made again · `clocks` a machine whose clock is wrong · `hostile_text` text that is none
 //! · `large_answers` answers that are larger than the service's · `moto` the main job on another server.
 
@@ -21,6 +21,7 @@ mod damage;
 mod expired;
 mod folder;
 mod follow;
+mod freshness;
 mod hostile_text;
 mod kills;
 mod large_answers;

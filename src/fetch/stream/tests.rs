@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+mod aged;
+
 /// Events a page unless a test wants the service's own 10,000.
 const PAGE: usize = 100;
 
