@@ -136,6 +136,8 @@ impl State {
         if suspended > self.suspended + OLDEST {
             self.awake = Some(now());
             self.served.clear();
+            // What is read again at intervals of that clock is due.
+            (self.late, self.from_edges) = (None, None);
             self.failed = None;
         }
         self.suspended = suspended;
