@@ -8,6 +8,7 @@ use super::commit::{Batch, commit_one};
 use super::drain::{Drained, Read, drain};
 use super::fault::Fault;
 use super::service::Weight;
+use super::stale::By;
 use super::stream::{Stream, lock};
 use crate::error::Error;
 use crate::model::{StreamId, Timestamp};
@@ -162,7 +163,7 @@ impl Stream {
             commit_one(&self.home, whole).await?;
             self.home.deserts.forget(self.id);
             self.doubted.store(false, Ordering::Relaxed);
-            self.was_up_to_date(Duration::ZERO);
+            self.is_up_to_date(By::Read);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::pages::Via;
 use super::refresh;
 use super::service::Weight;
 use super::side_by_side::{self, Long};
+use super::stale::By;
 use super::stream::{Stream, lock};
 use super::sweep;
 use super::vouch::{Trust, settles};
@@ -242,7 +243,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     refresh::was_read(&stream, began);
     commit_one(&stream.home, last).await?;
     if is_doubtful {
-        stream.was_up_to_date(Duration::ZERO);
+        stream.is_up_to_date(By::Read);
     }
     // A listing may have replaced it meanwhile: then nothing was kept, and nobody would hear of an end.
     if stream.row()?.gone {

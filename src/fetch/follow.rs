@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::poll::{self, How, Outcome, Target};
 use super::reread::Rereads;
 use super::service::Weight;
+use super::stale::By;
 use super::stream::{Group, Stream, Streams, lock};
 use crate::model::{StreamId, Timestamp};
 use futures_util::FutureExt;
@@ -85,9 +86,6 @@ impl Following {
 pub(crate) fn slowly(interval: Duration) -> Duration {
     interval.max(SLOWLY)
 }
-
-/// A poll that ends well proves that its stream was up to date so long before: pages may hold less than there is.
-const BEHIND: Duration = Duration::from_secs(30);
 
 /// The stream is open, or looked at again and again.
 pub struct Follow {
@@ -399,17 +397,17 @@ fn note(group: &Group, outcome: &Outcome) {
 fn tell(group: &Group, followed: &[Arc<Stream>], outcome: &Outcome) {
     if let Some(fault) = &outcome.fault {
         let error = fault.clone().about(&group.name);
-        followed.iter().for_each(|stream| stream.is_stale(&error));
+        followed.iter().for_each(|stream| stream.is_stale(By::Poll, &error));
         return;
     }
     for (id, _) in &outcome.asked {
         if let Some(stream) = followed.iter().find(|stream| stream.id == *id) {
-            stream.was_up_to_date(BEHIND);
+            stream.is_up_to_date(By::Poll);
         }
     }
     for (id, fault) in &outcome.refused {
         if let Some(stream) = followed.iter().find(|stream| stream.id == *id) {
-            stream.is_stale(&fault.clone().about(&stream.subject));
+            stream.is_stale(By::Poll, &fault.clone().about(&stream.subject));
         }
     }
 }

@@ -11,6 +11,7 @@ use super::commit::{Seal, commit_one};
 use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
 use super::service::Weight;
+use super::stale::By;
 use super::stream::{Group, Stream, Streams, lock};
 use super::vouch::{Past, Trust};
 use super::{Shared, Wanted};
@@ -216,12 +217,12 @@ pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant, want
     stream.check_health()?;
     match join_check(stream, called, wanted).await? {
         None => {
-            stream.was_up_to_date(Duration::ZERO);
+            stream.is_up_to_date(By::Read);
             backfill(stream).await
         }
         Some(error) => {
             stream.check_health()?;
-            stream.is_stale(&error);
+            stream.is_stale(By::Read, &error);
             Ok(())
         }
     }
@@ -401,7 +402,7 @@ async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
             let error = fault.about(&stream.subject);
             lock(state).failed = Some((Instant::now(), error.clone()));
             stream.failed(error.clone());
-            stream.is_stale(&error);
+            stream.is_stale(By::Read, &error);
             Ok(())
         }
     }

@@ -9,6 +9,7 @@ use super::drain::{Drained, Read, drain};
 use super::fault::Fault;
 use super::poll::{NAMES, Target};
 use super::service::Weight;
+use super::stale::By;
 use super::stream::{Group, Streams};
 use super::vouch::{Trust, edge};
 use crate::clock::Moment;
@@ -93,6 +94,11 @@ fn from(edge: Timestamp, now: Timestamp, late_window: Duration, settle: bool) ->
     if settle { late.min(edge) } else { late }
 }
 
+/// What a read proves: one of the late window alone leaves out what an earlier one could not keep.
+fn proof(settle: bool) -> By {
+    if settle { By::Read } else { By::Poll }
+}
+
 /// Returns the calls made; a failure is nobody's concern: the next round does it.
 async fn again(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, now: Moment, settle: bool) -> u64 {
     let (late_window, settle_after) = {
@@ -148,11 +154,19 @@ async fn one(
         calls: Some(calls),
         tally: None,
     };
+    let drained = match drain(read, &|| true).await {
+        Err(fault) => {
+            target.stream.is_stale(By::Read, &fault.clone().about(&target.stream.subject));
+            return Err(fault);
+        }
+        drained => drained?,
+    };
     // One that is stuck on empty pages settles nothing.
-    match drain(read, &|| true).await? {
-        Drained::All(_) => seal(home, &[(from, target.clone())], now, settle).await,
-        Drained::LeftEarly | Drained::Stuck(_) => Ok(()),
+    if let Drained::All(_) = drained {
+        target.stream.is_up_to_date(proof(settle));
+        seal(home, &[(from, target.clone())], now, settle).await?;
     }
+    Ok(())
 }
 
 async fn several(
@@ -174,6 +188,12 @@ async fn several(
     calls.fetch_add(swept.pages as u64, Ordering::Relaxed);
     if !swept.drained {
         return each(home, chunk, now, settle, calls).await;
+    }
+    for (_, target) in chunk {
+        match swept.refused.get(&target.stream.id) {
+            Some(fault) => target.stream.is_stale(By::Read, &fault.clone().about(&target.stream.subject)),
+            None => target.stream.is_up_to_date(proof(settle)),
+        }
     }
     let kept: Vec<_> = chunk.iter().filter(|(_, t)| !swept.refused.contains_key(&t.stream.id)).cloned().collect();
     seal(home, &kept, now, settle).await

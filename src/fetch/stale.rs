@@ -8,8 +8,6 @@ use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, StreamId, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// Entries that are kept; what fails beyond that is counted only.
 const MOST: usize = 4096;
@@ -32,11 +30,19 @@ pub struct Stale {
     pub error: Error,
 }
 
+/// What found out whether something is up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum By {
+    /// A poll, whose page may hold less than there is.
+    Poll,
+    /// A read of all that may be new.
+    Read,
+}
+
 #[derive(Debug)]
 struct Entry {
     stale: Stale,
-    /// When it was last found to be so.
-    noted: Instant,
+    by: By,
 }
 
 #[derive(Debug, Default)]
@@ -52,12 +58,12 @@ pub(crate) struct StaleCopies(Mutex<State>);
 
 impl StaleCopies {
     /// `what` is shown from the copy at `now`, because of `error`.
-    pub(crate) fn note(&self, what: Copied, now: Timestamp, error: &Error) {
+    pub(crate) fn note(&self, what: Copied, by: By, now: Timestamp, error: &Error) {
         let cause = (error.kind(), error.cause().to_owned());
         let is_news = {
             let mut state = self.lock();
             let known = state.entries.get_mut(&what).map(|known| {
-                known.noted = Instant::now();
+                known.by = known.by.max(by);
                 (known.stale.since, cause_of(&known.stale.error))
             });
             if known.as_ref().is_some_and(|(_, before)| *before == cause)
@@ -69,8 +75,9 @@ impl StaleCopies {
                 state.leave(before);
             }
             let since = known.map_or(now, |(since, _)| since);
+            let by = state.entries.get(&what).map_or(by, |known| known.by);
             let stale = Stale { since, error: error.clone() };
-            state.entries.insert(what, Entry { stale, noted: Instant::now() });
+            state.entries.insert(what, Entry { stale, by });
             let count = state.causes.entry(cause).or_default();
             *count += 1;
             *count == 1
@@ -80,15 +87,10 @@ impl StaleCopies {
         }
     }
 
-    /// `what` is up to date.
-    pub(crate) fn clear(&self, what: Copied) {
-        self.clear_older(what, Duration::ZERO);
-    }
-
-    /// `what` was up to date so long ago: what was found since stays.
-    pub(crate) fn clear_older(&self, what: Copied, time: Duration) {
+    /// `what` is up to date. A poll can't say so where a read has found that it isn't.
+    pub(crate) fn clear(&self, what: Copied, by: By) {
         let mut state = self.lock();
-        if state.entries.get(&what).is_some_and(|entry| entry.noted.elapsed() >= time)
+        if state.entries.get(&what).is_some_and(|entry| entry.by <= by)
             && let Some(entry) = state.entries.remove(&what)
         {
             state.leave(&cause_of(&entry.stale.error));
@@ -138,16 +140,16 @@ mod tests {
     fn it_is_told_until_it_is_up_to_date_again() {
         let stale = StaleCopies::default();
         let one = Copied::Stream(StreamId(17));
-        stale.note(one, Timestamp(5), &denied("g/a"));
-        stale.note(one, Timestamp(9), &denied("g/a"));
+        stale.note(one, By::Read, Timestamp(5), &denied("g/a"));
+        stale.note(one, By::Read, Timestamp(9), &denied("g/a"));
         let told = stale.get(one).unwrap();
         assert_eq!((told.since, told.error.subject()), (Timestamp(5), "g/a"), "since it was first so");
-        stale.note(one, Timestamp(11), &Error::new(ErrorKind::TimedOut, "g/a", "no network"));
+        stale.note(one, By::Read, Timestamp(11), &Error::new(ErrorKind::TimedOut, "g/a", "no network"));
         assert_eq!(
             (stale.get(one).unwrap().since, stale.get(one).unwrap().error.cause()),
             (Timestamp(5), "no network")
         );
-        stale.clear(one);
+        stale.clear(one, By::Read);
         assert!(stale.get(one).is_none() && stale.all().is_empty());
         assert!(stale.lock().causes.is_empty(), "the next one is told to the log again");
     }
@@ -156,10 +158,10 @@ mod tests {
     fn it_is_bounded() {
         let stale = StaleCopies::default();
         for id in 0..MOST as u64 + 10 {
-            stale.note(Copied::Stream(StreamId(id)), Timestamp(1), &denied("g/a"));
+            stale.note(Copied::Stream(StreamId(id)), By::Read, Timestamp(1), &denied("g/a"));
         }
         assert_eq!(stale.all().len(), MOST);
-        stale.clear(Copied::Listing(None));
+        stale.clear(Copied::Listing(None), By::Read);
         assert_eq!(stale.lock().causes.values().sum::<usize>(), MOST);
     }
 }

@@ -15,7 +15,7 @@ use super::pages::Via;
 use super::refresh::Checks;
 use super::refusal::{About, Refusals};
 use super::side_by_side::AHEAD_PAGES;
-use super::stale::Copied;
+use super::stale::{By, Copied};
 use super::suffix::Suffix;
 use super::vouch::Trust;
 use super::walker::Walker;
@@ -404,21 +404,21 @@ impl Stream {
     }
 
     /// It is shown from the copy, because bringing it up to date failed.
-    pub(crate) fn is_stale(&self, error: &Error) {
+    pub(crate) fn is_stale(&self, by: By, error: &Error) {
         if error.kind() != ErrorKind::Stopping {
             let error = Error::new(error.kind(), &self.subject, error.cause());
-            self.home.shared.stale.note(Copied::Stream(self.id), self.home.shared.clock.now(), &error);
+            self.home.shared.stale.note(Copied::Stream(self.id), by, self.home.shared.clock.now(), &error);
         }
     }
 
-    /// It was up to date so long ago, but for what was passed over.
-    pub(crate) fn was_up_to_date(self: &Arc<Self>, time: Duration) {
+    /// It is up to date, but for what was passed over.
+    pub(crate) fn is_up_to_date(self: &Arc<Self>, by: By) {
         if !self.doubted.load(Ordering::Relaxed) {
-            self.home.shared.stale.clear_older(Copied::Stream(self.id), time);
+            self.home.shared.stale.clear(Copied::Stream(self.id), by);
             return;
         }
         let why = "what lies before its oldest event may be missing: the service gave only empty pages there; it is looked at again";
-        self.is_stale(&Error::new(ErrorKind::TimedOut, &self.subject, why));
+        self.is_stale(By::Read, &Error::new(ErrorKind::TimedOut, &self.subject, why));
         self.look_again();
     }
 

@@ -11,7 +11,7 @@ use crate::fetch::folder::{Met, Run};
 use crate::fetch::listing::{Listings, ROOT};
 use crate::fetch::select::{last_sign, oldest_shown, possible_stream, shows_group, shows_stream, walk_prefixes};
 use crate::fetch::service::{STOPPING, Weight, store_error, to_error};
-use crate::fetch::stale::Copied;
+use crate::fetch::stale::{By, Copied};
 use crate::model::{GroupId, LogGroup, LogStream};
 use crate::source::{DescribeGroups, DescribeStreams, SourceError, SourceErrorKind};
 use crate::store::row::{GroupRow, StreamRow};
@@ -73,14 +73,14 @@ impl Listings {
         let listing = Copied::Listing(group);
         match result {
             Ok(Walked::Whole) => {
-                self.shared.stale.clear(listing);
+                self.shared.stale.clear(listing, By::Read);
                 run.done();
             }
             Ok(Walked::Part(streams)) => run.looked(streams),
             Err(error) => {
                 tracing::debug!("a listing failed: {error}");
                 if !run.is_first() && error.kind() != ErrorKind::Stopping {
-                    self.shared.stale.note(listing, self.now(), &error);
+                    self.shared.stale.note(listing, By::Read, self.now(), &error);
                 }
                 run.failed(error);
             }

@@ -239,3 +239,20 @@ fn a_check_that_begins_in_a_desert_goes_on_at_what_is_known_to_be_there() {
     ];
     holds(Weather { page: 1, desert: 10, ..calm() }, ops);
 }
+
+#[test]
+fn what_a_full_disk_keeps_from_a_follower_is_told_until_it_was_read_again() {
+    let event = |message: &str| Put { stamp: -500, message: message.into() };
+    let batch = vec![event(&"m".repeat(16_290)), event(""), event("")];
+    let ops = vec![
+        Op::Put { slot: 0, batch, hidden: Hidden::All(1) },
+        Op::Open { slot: 0 },
+        Op::Fill { full: true },
+        Op::Wait { ms: 901 },
+        put(0, &[0], Hidden::Nothing),
+        Op::Suspend { seconds: 147 },
+        Op::Watch { slot: 0 },
+        Op::Wait { ms: 151_001 },
+    ];
+    holds(calm(), ops);
+}
