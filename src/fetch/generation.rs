@@ -8,10 +8,15 @@
 use super::listing::Listings;
 use super::service::Weight;
 use super::stream::Lister;
+use crate::error::ErrorKind;
 use crate::model::{GroupId, StreamId};
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How soon a page that found no room in the cache is asked for again.
+const NO_ROOM: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl Lister for Arc<Listings> {
@@ -39,8 +44,9 @@ impl Listings {
         let asked = Instant::now();
         if let Err(error) = self.read_newest_page(&row, Weight::Following, folder.progress().is_known()).await {
             tracing::debug!(%error, "whether streams were made again isn't known");
-            // It is met again after the time to live; until then rows are taken for what they were.
-            self.note_newest_page(group, asked);
+            // Until it is asked for again rows are taken for what they were. A cache that was full may have room soon.
+            let ttl = if error.kind() == ErrorKind::NoSpace { NO_ROOM } else { self.settings().listing_ttl };
+            self.newest_pages.insert(group, asked + ttl);
         }
     }
 

@@ -112,8 +112,12 @@ impl State {
     fn vouched(&self, id: StreamId, need: &Need) -> Option<Instant> {
         let read = self.reads.get(&id).map(|(began, _)| *began);
         let whole = self.whole.as_ref().filter(|(_, past)| past.covered.contains(&id)).map(|(began, _)| *began);
-        let is_awake = |began: &Instant| self.awake.is_none_or(|awake| *began >= awake);
-        read.into_iter().chain(whole).filter(|began| need.is_met_by(*began) && is_awake(began)).max()
+        read.into_iter().chain(whole).filter(|began| need.is_met_by(*began) && self.is_awake(*began)).max()
+    }
+
+    /// Whether the machine has not been suspended since.
+    fn is_awake(&self, began: Instant) -> bool {
+        self.awake.is_none_or(|awake| began >= awake)
     }
 
     /// Why what was read for a stream, by something that meets a need, could not be kept.
@@ -146,7 +150,7 @@ impl State {
 
     /// Whether a request of its own read a stream from its settled edge on, lately.
     pub(crate) fn was_read_within(&self, id: StreamId, time: Duration) -> bool {
-        self.reads.get(&id).is_some_and(|(began, _)| began.elapsed() < time)
+        self.reads.get(&id).is_some_and(|(began, _)| began.elapsed() < time && self.is_awake(*began))
     }
 
     /// Whose streams the next check is for.
