@@ -120,6 +120,7 @@ class Fake:
         self.send("/_control/plan", {key: value for key, value in self.plan.items() if key not in own})
 
     def create(self):
+        self.send("/_control/plan", {"clock_offset_ms": self.plan.get("clock_offset_ms", 0)})
         self.send("/", {"logGroupName": GROUP}, "CreateLogGroup")
         self.send("/", {"logGroupName": GROUP, "logStreamName": STREAM}, "CreateLogStream")
 

@@ -236,7 +236,7 @@ impl Slow {
             self.running = None;
             let outcome = ended.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() });
             self.line.note(&outcome, started);
-            note(group, &outcome);
+            note(group, &followed, &outcome);
             tell(group, &followed, &outcome);
             match outcome.fault {
                 Some(Fault::Stopping) => {}
@@ -319,7 +319,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             Outcome { fault: Some(Fault::Stopping), .. } => break,
             outcome => {
                 line.note(&outcome, started);
-                note(&group, &outcome);
+                note(&group, &followed, &outcome);
                 tell(&group, &followed, &outcome);
                 match outcome.fault {
                     Some(fault) => pace.failed(&home, &group, fault),
@@ -378,8 +378,16 @@ fn targets(home: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Resul
     Ok(targets)
 }
 
-fn note(group: &Group, outcome: &Outcome) {
+fn note(group: &Group, polled: &[Arc<Stream>], outcome: &Outcome) {
     let mut state = lock(&group.following.state);
+    // What failed is looked for once more where it was: not only behind what is known.
+    for stream in polled {
+        if let Some(followed) = state.followed.get_mut(&stream.id)
+            && !outcome.asked.iter().any(|(id, _)| *id == stream.id)
+        {
+            followed.quiet = 0;
+        }
+    }
     for (id, asked) in &outcome.asked {
         if let Some(followed) = state.followed.get_mut(id) {
             followed.asked = Some(*asked);
@@ -394,22 +402,27 @@ fn note(group: &Group, outcome: &Outcome) {
 }
 
 /// Says of which files readers see the copy only, and of which they do no more.
-fn tell(group: &Group, followed: &[Arc<Stream>], outcome: &Outcome) {
+fn tell(group: &Group, polled: &[Arc<Stream>], outcome: &Outcome) {
     if let Some(fault) = &outcome.fault {
         let error = fault.clone().about(&group.name);
-        followed.iter().for_each(|stream| stream.is_stale(By::Poll, &error));
+        polled.iter().for_each(|stream| stream.is_stale(found_by(fault), &error));
         return;
     }
     for (id, _) in &outcome.asked {
-        if let Some(stream) = followed.iter().find(|stream| stream.id == *id) {
+        if let Some(stream) = polled.iter().find(|stream| stream.id == *id) {
             stream.is_up_to_date(By::Poll);
         }
     }
     for (id, fault) in &outcome.refused {
-        if let Some(stream) = followed.iter().find(|stream| stream.id == *id) {
-            stream.is_stale(By::Poll, &fault.clone().about(&stream.subject));
+        if let Some(stream) = polled.iter().find(|stream| stream.id == *id) {
+            stream.is_stale(found_by(fault), &fault.clone().about(&stream.subject));
         }
     }
+}
+
+/// What the service has shown and the cache could not keep may lie before where the next poll begins; what it has not shown doesn't.
+fn found_by(fault: &Fault) -> By {
+    if matches!(fault, Fault::Store(_)) { By::Read } else { By::Poll }
 }
 
 /// How long until the next poll.
