@@ -142,6 +142,11 @@ pub(crate) fn start_slowly(stream: &Arc<Stream>) -> Follow {
     follow(stream, |followed| Arc::clone(&followed.slow_guards))
 }
 
+/// Whether a program has it open, or had until some polls ago.
+pub(crate) fn is_polled(stream: &Stream) -> bool {
+    lock(&stream.group.following.state).followed.get(&stream.id).is_some_and(Followed::is_polled)
+}
+
 fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed) -> Arc<()>) -> Follow {
     let mut state = lock(&stream.group.following.state);
     let guard = guard(state.followed.entry(stream.id).or_insert_with(|| Followed::new(stream)));

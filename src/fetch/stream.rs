@@ -349,6 +349,11 @@ impl Stream {
         follow::start_slowly(self)
     }
 
+    /// Whether it is polled each interval anyway, since a program has it open.
+    pub fn is_polled(&self) -> bool {
+        follow::is_polled(self)
+    }
+
     /// The stream's last part alone, and what comes after it while the value lives (it is followed).
     pub async fn last(self: &Arc<Self>, last: Last) -> Result<Arc<Suffix>, Error> {
         suffix::last(self, last).await

@@ -1,7 +1,7 @@
 //! Folders: cookies are the rows' sequence numbers, so a listing holds nothing and may go on for ever.
 
 use super::asks::FEW;
-use super::attr::{Attributes, DirEntry, LONG};
+use super::attr::{Attributes, DirEntry, LONG, SHORT};
 use super::caller::Caller;
 use super::handles::Handle;
 use super::inode::{Alias, Ino, Node, Show, lock};
@@ -188,8 +188,8 @@ impl Tree {
 
     fn stream_entry(&self, row: &StreamRow, few: bool) -> Result<DirEntry, Error> {
         let mut attributes = self.stream_attributes(row, Show::Log);
-        if few {
-            self.ask_soon(row, &mut attributes);
+        if !few && attributes.ttl == SHORT && !self.is_asked_for(attributes.ino) {
+            attributes.ttl = LONG;
         }
         Ok(DirEntry { name: self.stream_name(row), cookie: row.seq + DOTS, attributes })
     }

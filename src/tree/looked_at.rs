@@ -1,7 +1,7 @@
 //! Files that programs look at again and again without having them open: they are followed, so that their sizes don't stand still.
 
 use super::asks::Asks;
-use super::attr::{Attributes, LONG, SHORT};
+use super::attr::{Attributes, SHORT};
 use super::caller::{Caller, SystemCall};
 use super::inode::{Ino, Node, lock};
 use super::reader::lists_folders;
@@ -20,6 +20,12 @@ const FOLLOWED_FOR: Duration = Duration::from_secs(300);
 /// Files that are followed so at a time.
 const MOST: usize = 64;
 
+/// Whether a file may grow soon.
+pub(crate) fn may_grow_soon(row: &StreamRow) -> bool {
+    let now = Timestamp::from_system_time(SystemTime::now());
+    !row.gone && row.extent.newest.max(row.stream.last_event).is_some_and(|newest| newest > now - YOUNG)
+}
+
 /// Who looks, and what is followed for it.
 #[derive(Default)]
 pub(crate) struct LookedAt {
@@ -35,9 +41,8 @@ struct Followed {
 
 impl Tree {
     /// Attributes of a stream's file that `caller` asked for alone. The kernel keeps those of a file that may grow soon for a short time
-    /// only, so that who asks again is seen.
-    pub(crate) fn asked_alone(&self, row: &StreamRow, mut attributes: Attributes, caller: &Caller<'_>) -> Attributes {
-        self.ask_soon(row, &mut attributes);
+    /// only, so that a program that asks again is seen.
+    pub(crate) fn asked_alone(&self, attributes: Attributes, caller: &Caller<'_>) -> Attributes {
         if attributes.ttl == SHORT && !self.is_poker(caller) {
             let now = Instant::now();
             let is_often = lock(&self.looked_at).asks.ask(caller.thread(), attributes.ino, now);
@@ -48,16 +53,7 @@ impl Tree {
         attributes
     }
 
-    /// Has the kernel ask for a complete file again soon, if it may grow.
-    pub(crate) fn ask_soon(&self, row: &StreamRow, attributes: &mut Attributes) {
-        let now = Timestamp::from_system_time(SystemTime::now());
-        let newest = row.extent.newest.max(row.stream.last_event);
-        if attributes.ttl == LONG && !row.gone && newest.is_some_and(|newest| newest > now - YOUNG) {
-            attributes.ttl = SHORT;
-        }
-    }
-
-    /// Whether a program looks at the file: a listing's answer must not keep its next question away.
+    /// Whether a program looks at the file, however old its newest event: no answer must keep its next question away.
     pub(crate) fn is_asked_for(&self, ino: Ino) -> bool {
         let looked_at = lock(&self.looked_at);
         looked_at.followed.contains_key(&ino) || looked_at.asks.is_asked_for(ino, Instant::now())
@@ -98,6 +94,10 @@ impl Tree {
         }
         let Some(Node::Stream(id, show)) = Node::of(ino) else { return };
         let Ok(file) = self.file(id, show) else { return };
+        // A tail asks for the size of what it has open, too: that needs no place among the few.
+        if file.stream().is_polled() {
+            return;
+        }
         let followed = Followed { _follow: file.stream().follow_slowly(), _file: file, until };
         let mut looked_at = lock(&self.looked_at);
         let replaced =

@@ -62,7 +62,7 @@ impl Tree {
     async fn resolve_stream(&self, group: GroupId, name: &str, caller: &Caller<'_>) -> Result<Attributes, Error> {
         let (base, show) = split(name).ok_or_else(|| missing(name))?;
         let row = self.fetch.find_stream(group, base, self.settings.names).await?.ok_or_else(|| missing(name))?;
-        Ok(self.asked_alone(&row, self.stream_attributes(&row, show), caller))
+        Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
     }
 
     /// The poker's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: somebody else's, refused.

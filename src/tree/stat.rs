@@ -6,6 +6,7 @@ use super::caller::{Caller, SystemCall};
 use super::file::MARKER;
 use super::handles::Handle;
 use super::inode::{Ino, Node, Show};
+use super::looked_at::may_grow_soon;
 use super::reader::Behaviour;
 use crate::error::Error;
 use crate::fetch::Wanted;
@@ -47,7 +48,7 @@ impl Tree {
         }
         let attributes = self.attributes_with(&row, show, known);
         if known.is_some() {
-            return Ok(if handle.is_none() { self.asked_alone(&row, attributes, caller) } else { attributes });
+            return Ok(if handle.is_none() { self.asked_alone(attributes, caller) } else { attributes });
         }
         if handle.is_none() {
             match caller.behaviour() {
@@ -69,7 +70,7 @@ impl Tree {
         self.processes.waited(caller.process(), caller.thread());
         self.teach(ino, handle, caller);
         let row = self.stream_row(id)?;
-        Ok(self.asked_alone(&row, self.stream_attributes(&row, show), caller))
+        Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
     }
 
     /// `caller` is answered with a known size: if it was told the marker before, that may teach it better.
@@ -99,7 +100,8 @@ impl Tree {
         let ttl = match known {
             None => Duration::ZERO,
             Some(_) if own_sizes => Duration::ZERO,
-            Some(_) if self.is_asked_for(ino) => SHORT,
+            // Else a look after a read or a notice would be answered by the kernel, and not be seen.
+            Some(_) if may_grow_soon(row) || self.is_asked_for(ino) => SHORT,
             Some(_) => LONG,
         };
         let (size, modified) = known.unwrap_or_else(|| (MARKER, modified(row)));
