@@ -198,14 +198,21 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     let passed = stream.past_the_desert(start);
     let mut from = passed.or(start);
     // What is passed over may hold events yet.
-    let (mut is_doubtful, mut may_be_stuck) = (passed.is_some(), true);
+    let mut is_doubtful = passed.is_some() || start.is_some() && row.extent.doubted;
+    let mut may_be_stuck = true;
     loop {
         let newest_told = row.stream.last_event;
         let read_to = Some(read_to);
         let long = Long { stream: &stream, start: from, now: now.latest, newest_told, read_to, via, may_be_stuck };
         match side_by_side::read(long, &wanted).await? {
             Drained::Stuck(at) => match stream.leave_desert(at)? {
-                Some(hint) => (from, is_doubtful) = (Some(hint), true),
+                Some(hint) => {
+                    (from, is_doubtful) = (Some(hint), true);
+                    // A part that is left early is gone on with by another read, which must know.
+                    let mut doubt = Batch::events(stream.clone(), Vec::new(), false);
+                    doubt.doubted = Some(true);
+                    commit_one(&stream.home, doubt).await?;
+                }
                 None if stream.row()?.extent.newest.is_none() && stream.is_told_empty()? => {
                     is_doubtful = true;
                     break;
