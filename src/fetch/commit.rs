@@ -12,10 +12,10 @@ use super::merge::{Counted, is_any_missing, missing, span_of};
 use super::stream::{Stream, Streams};
 use super::vouch::{Trust, own_edge, settles};
 use crate::clock::Moment;
-use crate::model::{LogEvent, Span, StreamId, Timestamp};
+use crate::model::{GroupId, LogEvent, Span, StreamId, Timestamp};
 use crate::store::row::StreamRow;
 use crate::store::{Append, Counts};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Held while events of one stream are compared and appended.
@@ -93,13 +93,14 @@ pub(crate) async fn commit_one(home: &Arc<Streams>, batch: Batch) -> Result<u64,
 }
 
 async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, Fault> {
-    renew_listings(&home, &batches).await;
+    let unsure = renew_listings(&home, &batches).await;
     batches.sort_by_key(|b| b.stream.id);
     let mut held = Vec::with_capacity(batches.len());
     for batch in &batches {
         held.push(batch.stream.appender.clone().lock_owned().await);
     }
-    let mut committed = Committed::default();
+    batches.retain(|batch| !unsure.contains_key(&batch.stream.id));
+    let mut committed = Committed { added: 0, refused: unsure };
     let mut appends = Vec::new();
     let mut moved: Vec<(Arc<Stream>, bool)> = Vec::new();
     for batch in batches {
@@ -135,18 +136,23 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
     Ok(committed)
 }
 
-/// Before new events are put behind old ones it must be known that the streams are still those that they were (see `generation`).
-async fn renew_listings(home: &Streams, batches: &[Batch]) {
-    let mut groups = BTreeSet::new();
+/// Before new events are put behind old ones it must be known that the streams are still those that they were (see `generation`). Tells
+/// of which streams that can't be kept.
+async fn renew_listings(home: &Streams, batches: &[Batch]) -> HashMap<StreamId, Fault> {
+    let mut groups: BTreeMap<GroupId, Vec<StreamId>> = BTreeMap::new();
     for batch in batches.iter().filter(|batch| !batch.page.is_empty()) {
         let (group, id) = (batch.stream.group.id, batch.stream.id);
-        if !groups.contains(&group) && !home.lister.is_current(group, id) && brings_news(home, batch) {
-            groups.insert(group);
+        if !home.lister.is_current(group, id) && brings_news(home, batch) {
+            groups.entry(group).or_default().push(id);
         }
     }
-    for group in groups {
-        home.lister.renew(group).await;
+    let mut refused = HashMap::new();
+    for (group, ids) in groups {
+        if let Err(error) = home.lister.renew(group).await {
+            refused.extend(ids.into_iter().map(|id| (id, Fault::Store(error.clone()))));
+        }
     }
+    refused
 }
 
 /// Whether a batch puts something behind what is stored. What can't be looked at fails when it is committed.

@@ -10,12 +10,13 @@ use super::service::Weight;
 use super::stream::Lister;
 use crate::error::ErrorKind;
 use crate::model::{GroupId, StreamId};
+use crate::store::{StoreError, StoreErrorKind};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How soon a page that found no room in the cache is asked for again.
+/// How soon a page that found no room in the cache is asked for again; until then nothing is put behind old events.
 const NO_ROOM: Duration = Duration::from_secs(1);
 
 #[async_trait]
@@ -29,24 +30,37 @@ impl Lister for Arc<Listings> {
         self.newest_pages.contains(&group) || self.confirmed.contains(&stream)
     }
 
-    async fn renew(&self, group: GroupId) {
+    async fn renew(&self, group: GroupId) -> Result<(), StoreError> {
         let flight = self.renewals.join(group, || {
             let listings = Arc::clone(self);
             Box::pin(async move { listings.read_generations(group).await })
         });
-        flight.await;
+        flight.await
     }
 }
 
 impl Listings {
-    async fn read_generations(self: &Arc<Self>, group: GroupId) {
-        let Ok((row, folder)) = self.folder(group) else { return };
+    async fn read_generations(self: &Arc<Self>, group: GroupId) -> Result<(), StoreError> {
+        let no_room =
+            || StoreError::new(StoreErrorKind::NoSpace, "what tells whether its streams were made again finds no room");
+        let Ok((row, folder)) = self.folder(group) else { return Ok(()) };
+        if self.unkept.contains(&group) {
+            return Err(no_room());
+        }
         let asked = Instant::now();
-        if let Err(error) = self.read_newest_page(&row, Weight::Following, folder.progress().is_known()).await {
-            tracing::debug!(%error, "whether streams were made again isn't known");
-            // Until it is asked for again rows are taken for what they were. A cache that was full may have room soon.
-            let ttl = if error.kind() == ErrorKind::NoSpace { NO_ROOM } else { self.settings().listing_ttl };
-            self.newest_pages.insert(group, asked + ttl);
+        match self.read_newest_page(&row, Weight::Following, folder.progress().is_known()).await {
+            // There may be room soon.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.unkept.insert(group, asked + NO_ROOM);
+                Err(no_room())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "whether streams were made again isn't known");
+                // Until it is asked for again rows are taken for what they were.
+                self.newest_pages.insert(group, asked + self.settings().listing_ttl);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) struct Listings {
     pub(super) group_flights: Flights<String, Found<GroupRow>>,
     pub(super) stream_flights: Flights<(GroupId, String), Found<StreamRow>>,
     /// Newest pages being read to learn whether streams were made again.
-    pub(super) renewals: Flights<GroupId, ()>,
+    pub(super) renewals: Flights<GroupId, Result<(), StoreError>>,
     pub(super) peek_flights: Flights<GroupId, Result<bool, Error>>,
     /// Groups never listed whose newest page was read for a lookup, until it may be read again.
     pub(super) peeked: Remembered<GroupId>,
@@ -65,6 +65,8 @@ pub(crate) struct Listings {
     pub(super) account: OnceLock<Result<String, String>>,
     /// Groups whose newest page was read, until it counts as old.
     pub(super) newest_pages: Remembered<GroupId>,
+    /// Groups whose newest page found no room in the cache, until it may be asked for again.
+    pub(super) unkept: Remembered<GroupId>,
     /// Streams that the service has told of by their exact names, until that counts as old.
     pub(super) confirmed: Remembered<StreamId>,
     /// Slugs of which `.cwlogs/errors` says how far their groups were looked through.
@@ -104,6 +106,7 @@ impl Listings {
             pieces: Remembered::new(NOBODY),
             nobody: Remembered::new(NOBODY),
             newest_pages: Remembered::new(NOBODY),
+            unkept: Remembered::new(NOBODY),
             confirmed: Remembered::new(NOBODY),
             unlisted: Remembered::new(NOBODY),
             told: Remembered::new(NOBODY),

@@ -25,6 +25,7 @@ use crate::model::{GroupId, LogClass, StreamId, printable};
 use crate::report::Report;
 use crate::report::status::{Followed, Transfer};
 use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceError, SourceErrorKind, halved};
+use crate::store::StoreError;
 use crate::store::row::{StreamRow, Vouch};
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -43,8 +44,8 @@ pub(crate) trait Lister: Send + Sync {
     fn learn(&self, group: GroupId, names: Vec<String>);
     /// Whether a listing told of this stream, or of its group's newest ones, within the listing's time to live.
     fn is_current(&self, group: GroupId, stream: StreamId) -> bool;
-    /// Reads the newest page of the group's listing.
-    async fn renew(&self, group: GroupId);
+    /// Reads the newest page of the group's listing. Fails if it can't be kept.
+    async fn renew(&self, group: GroupId) -> Result<(), StoreError>;
 }
 
 /// Locks; a panic elsewhere leaves the small tables of this room usable.

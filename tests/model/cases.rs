@@ -1,7 +1,7 @@
 //! Histories that once failed, made shorter: what was lost stays found.
 
 use super::harness::{Cut, run};
-use super::ops::{Hidden, History, Op, Put, Weather};
+use super::ops::{Form, Hidden, History, Op, Put, Weather};
 use crate::store::in_memory::{Failing, Unsynced};
 
 fn calm() -> Weather {
@@ -255,4 +255,66 @@ fn what_a_full_disk_keeps_from_a_follower_is_told_until_it_was_read_again() {
         Op::Wait { ms: 151_001 },
     ];
     holds(calm(), ops);
+}
+
+#[test]
+fn a_stream_first_opened_at_the_end_is_looked_at_once_more() {
+    let ops = vec![
+        put(0, &[-500], Hidden::Nothing),
+        Op::Lookup { slot: 0, form: Form::Slug },
+        put(2, &[-500], Hidden::Nothing),
+        put(0, &[-500], Hidden::Nothing),
+        put(5, &[-500], Hidden::Nothing),
+        Op::Begin { slot: 0 },
+        put(1, &[-500], Hidden::Nothing),
+        Op::Wait { ms: 7_000 },
+        put(1, &[-7501], Hidden::Nothing),
+        put(0, &[-500], Hidden::Nothing),
+    ];
+    holds(Weather { seed: 52_253_208_503_910_126, page: 1, lag: 60, desert: 10, ..calm() }, ops);
+}
+
+#[test]
+fn nothing_is_put_behind_old_events_while_a_full_disk_keeps_listings_out() {
+    let ops = vec![
+        put(1, &[-500], Hidden::Nothing),
+        Op::Watch { slot: 1 },
+        Op::List { searches: false },
+        put(0, &[0], Hidden::Nothing),
+        Op::Release,
+        put(0, &[-500], Hidden::All(1)),
+        Op::Open { slot: 0 },
+        Op::Open { slot: 1 },
+        Op::Remake { slot: 1 },
+        Op::Restart,
+        Op::Suspend { seconds: 15 },
+        put(1, &[-500], Hidden::Nothing),
+        Op::Fill { full: true },
+        Op::Open { slot: 0 },
+    ];
+    holds(Weather { seed: 7_907_901_066_469_901, page: 1_000, latency: 300, desert: 5, ..calm() }, ops);
+}
+
+#[test]
+fn a_check_of_a_large_group_speaks_for_no_stream_that_it_did_not_read_late_events_of() {
+    let ops = vec![
+        put(1, &[-500], Hidden::All(72)),
+        put(0, &[0, -500], Hidden::All(72)),
+        Op::Watch { slot: 1 },
+        Op::Open { slot: 1 },
+        put(0, &[69641], Hidden::Nothing),
+        Op::Begin { slot: 0 },
+        Op::Restart,
+        put(1, &[-500], Hidden::All(70)),
+        put(1, &[-1000, -1000], Hidden::Nothing),
+        Op::Open { slot: 0 },
+        Op::Wait { ms: 4_132 },
+        Op::Open { slot: 0 },
+        Op::Release,
+        Op::Wait { ms: 59_517 },
+        Op::Open { slot: 0 },
+        Op::Begin { slot: 0 },
+        Op::Open { slot: 1 },
+    ];
+    holds(Weather { seed: 3_818_670_328_405_989_897, page: 1, empty: 16, latency: 300, lag: 60, ..calm() }, ops);
 }

@@ -31,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 const WATCHED_WAIT: Duration = Duration::from_secs(180);
 /// By then what was passed over was looked at again, behind all other work.
 const LOOKED_AT: Duration = Duration::from_secs(900);
+/// What a look takes that an open began.
+const LOOKS: Duration = Duration::from_secs(60);
 /// From then on a followed stream was read again from its settled edge.
 const FOLLOWED: Duration = Duration::from_secs(120);
 /// How far polls may be behind, whatever pages they get.
@@ -541,8 +543,11 @@ impl World {
         }
         self.step(&Op::Wait { ms: AFTERWARDS.as_millis() as u32 }).await?;
         if has_deserts {
-            self.step(&Op::OpenAll).await?;
-            self.step(&Op::Wait { ms: LOOKED_AT.as_millis() as u32 }).await?;
+            // A stream that shares its name may have been found by the listing alone, and opened a moment ago for the first time.
+            for wait in [LOOKED_AT, LOOKS] {
+                self.step(&Op::OpenAll).await?;
+                self.step(&Op::Wait { ms: wait.as_millis() as u32 }).await?;
+            }
         }
         for _ in 0..2 {
             let listed = self.list(false).await?;

@@ -7,7 +7,7 @@ use crate::fetch::service::Service;
 use crate::fetch::{FetchSettings, Selection, Wanted};
 use crate::model::{LogEvent, LogGroup, LogStream, Timestamp};
 use crate::source::{Call, DescribeGroups, DescribeStreams, LogSource, Page, Quotas, SourceError, SourceErrorKind};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -155,7 +155,9 @@ impl Lister for Learnt {
         true
     }
 
-    async fn renew(&self, _: GroupId) {}
+    async fn renew(&self, _: GroupId) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 struct Room {
