@@ -24,6 +24,8 @@ pub enum ErrorKind {
     NoSpace,
     /// The cache is damaged and couldn't be repaired, or its disk fails (EIO).
     Damaged,
+    /// The cache's disk fails on the files of this stream alone, which are being made anew (EIO).
+    Sick,
     /// Cached text that was evicted or damaged and has to be fetched again first (EIO, if that is all that can be said).
     TextLost,
     /// The cache's index of a stream is damaged: the stream is fetched anew, under a new inode (ESTALE, for which the kernel looks
@@ -95,6 +97,9 @@ impl Error {
             ErrorKind::NoSpace => "make room on the cache's disk, or give --cache-dir another one",
             ErrorKind::Damaged => {
                 "check the cache's disk; removing the cache folder (unmounted) fetches everything again"
+            }
+            ErrorKind::Sick => {
+                "its files are being made anew, and it can be read again once they are; check the cache's disk if that takes long"
             }
             ErrorKind::TextLost => "nothing is lost; check the cache's disk if this comes again",
             ErrorKind::IndexLost => "open it again; the stream is fetched anew",

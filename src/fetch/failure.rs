@@ -48,9 +48,8 @@ pub(crate) fn store_error(subject: &str, error: StoreError) -> Error {
     let kind = match error.kind {
         StoreErrorKind::NoSpace => ErrorKind::NoSpace,
         StoreErrorKind::Exhausted => ErrorKind::Unavailable,
-        StoreErrorKind::Damaged | StoreErrorKind::CatalogueLost | StoreErrorKind::Refused | StoreErrorKind::Sick(_) => {
-            ErrorKind::Damaged
-        }
+        StoreErrorKind::Damaged | StoreErrorKind::CatalogueLost | StoreErrorKind::Refused => ErrorKind::Damaged,
+        StoreErrorKind::Sick(_) => ErrorKind::Sick,
         StoreErrorKind::TextLost(_) => ErrorKind::TextLost,
         StoreErrorKind::IndexLost(_) => ErrorKind::IndexLost,
         StoreErrorKind::Missing => ErrorKind::NotFound,
@@ -61,6 +60,7 @@ pub(crate) fn store_error(subject: &str, error: StoreError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::StreamId;
     use crate::source::Call;
 
     #[test]
@@ -85,6 +85,13 @@ mod tests {
             assert_eq!(error.subject(), "/g");
             assert!(!error.cause().contains('\u{1b}'), "a terminal could be steered");
         }
+    }
+
+    #[test]
+    fn a_reader_of_a_sick_stream_hears_what_becomes_of_it() {
+        let error = StoreError::new(StoreErrorKind::Sick(StreamId(17)), "can't sync 17.text");
+        let told = store_error("/g/s", error).to_string();
+        assert!(told.contains("made anew") && !told.contains("removing"), "{told}");
     }
 
     #[test]

@@ -114,8 +114,7 @@ impl Streams {
         let (is_news, must_start) = self.healer.admit(id, error);
         if is_news {
             let subject = self.stream(id).map_or_else(|_| format!("stream {}", id.0), |stream| stream.subject.clone());
-            let what = format!("{error}: the files of its copy are made anew");
-            self.report.error(&Error::new(ErrorKind::Damaged, subject, what));
+            self.report.error(&Error::new(ErrorKind::Sick, subject, &error.message));
         }
         if must_start {
             self.shared.tasks.spawn(run(self.clone()));

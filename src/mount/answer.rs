@@ -105,6 +105,7 @@ impl Answerer {
                 | ErrorKind::TimedOut
                 | ErrorKind::NoSpace
                 | ErrorKind::Damaged
+                | ErrorKind::Sick
                 | ErrorKind::TextLost
                 | ErrorKind::IndexLost
                 | ErrorKind::Invalid

@@ -12,7 +12,7 @@ pub(super) fn errno(kind: ErrorKind) -> Errno {
         ErrorKind::Unavailable => Errno::EAGAIN,
         ErrorKind::TimedOut => Errno::from_i32(libc::ETIMEDOUT),
         ErrorKind::NoSpace => Errno::ENOSPC,
-        ErrorKind::Damaged | ErrorKind::TextLost | ErrorKind::Stopping => Errno::EIO,
+        ErrorKind::Damaged | ErrorKind::Sick | ErrorKind::TextLost | ErrorKind::Stopping => Errno::EIO,
         ErrorKind::Invalid => Errno::EINVAL,
         ErrorKind::ReadOnly => Errno::EROFS,
         ErrorKind::Unsupported => Errno::EOPNOTSUPP,
