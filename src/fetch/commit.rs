@@ -80,9 +80,7 @@ pub(crate) async fn commit(home: &Arc<Streams>, batches: Vec<Batch>) -> Result<C
     let task = home.shared.tasks.spawn(step(home.clone(), batches));
     let committed = task.await.unwrap_or(Err(Fault::Died))?;
     for fault in committed.refused.values() {
-        if let Fault::Store(error) = fault {
-            home.failed_on(error).await;
-        }
+        home.failed_by(fault).await;
     }
     Ok(committed)
 }
@@ -199,7 +197,9 @@ fn plan(home: &Streams, batch: Batch) -> Result<Planned, Fault> {
     let read_to = batch.read_to.map(|at| clock.again(at).earliest).filter(|at| *at != row.extent.read_to);
     let complete = batch.complete && !row.extent.complete;
     let doubted = batch.doubted.filter(|doubted| *doubted != row.extent.doubted);
-    let appends = !events.is_empty() || complete || settled_to.is_some() || read_to.is_some() || doubted.is_some();
+    let changes = complete || settled_to.is_some() || read_to.is_some() || doubted.is_some();
+    // An append of nothing tries once more to show what is committed.
+    let appends = !events.is_empty() || changes || home.shared.store.is_unshown(row.id);
     let moves = batch.beat || !events.is_empty() || complete;
     let settled_by_service = clock.is_known();
     let append = Append {

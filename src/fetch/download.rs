@@ -144,6 +144,9 @@ async fn run(stream: Arc<Stream>, via: Via) {
         // In a task of its own: a defect there must not leave `running` set for ever.
         let task = stream.home.shared.tasks.spawn(attempt(stream.clone(), via));
         let outcome = task.await.unwrap_or(Err(Fault::Died));
+        if let Err(fault) = &outcome {
+            stream.home.failed_by(fault).await;
+        }
         let mut downloads = lock(&stream.downloads);
         if matches!(outcome, Ok(Drained::LeftEarly)) && downloads.held > 0 {
             continue;

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_secs(1);
 /// … up to this.
 const LONGEST: Duration = Duration::from_secs(600);
-/// After so many failures an index that can't be read counts as lost.
-const INDEX_TRIES: u32 = 3;
+/// After so many failures, which take a minute, an index that can't be read counts as lost.
+const INDEX_TRIES: u32 = 6;
 
 /// Sick streams.
 #[derive(Debug, Default)]
@@ -101,6 +101,13 @@ impl Streams {
         }
     }
 
+    /// The same of whatever ended a transfer.
+    pub(crate) async fn failed_by(self: &Arc<Self>, fault: &Fault) {
+        if let Fault::Store(error) = fault {
+            self.failed_on(error).await;
+        }
+    }
+
     /// Has streams healed whose files failed where nothing was fetched for them.
     pub(crate) fn heal_sick(self: &Arc<Self>) {
         for id in self.shared.store.sick() {
@@ -131,7 +138,13 @@ async fn run(home: Arc<Streams>) {
             () = tokio::time::sleep_until(due) => {}
         }
         match heal(&home, id, failures).await {
-            Ok(()) => home.healer.healed(id),
+            Ok(healed) => {
+                home.healer.healed(id);
+                // Others don't wait for that.
+                if let Some(stream) = healed {
+                    home.shared.tasks.spawn(async move { fetch_what_is_missing(&stream).await });
+                }
+            }
             Err(error) => {
                 tracing::warn!(stream = id.0, %error, "its files could not be made anew");
                 home.healer.failed(id, error);
@@ -140,9 +153,10 @@ async fn run(home: Arc<Streams>) {
     }
 }
 
-async fn heal(home: &Arc<Streams>, id: StreamId, failures: u32) -> Result<(), StoreError> {
+/// Gives the stream back whose files are new; `None` if it needs none any more.
+async fn heal(home: &Arc<Streams>, id: StreamId, failures: u32) -> Result<Option<Arc<Stream>>, StoreError> {
     // What isn't in the catalogue any more needs no files.
-    let Ok(stream) = home.stream(id) else { return Ok(()) };
+    let Ok(stream) = home.stream(id) else { return Ok(None) };
     let healed = {
         let _mending = stream.mending.lock().await;
         home.shared.store.heal(id).await
@@ -150,23 +164,23 @@ async fn heal(home: &Arc<Streams>, id: StreamId, failures: u32) -> Result<(), St
     match healed {
         Ok(()) => {
             tracing::info!(stream = %crate::model::printable(&stream.subject), "the files of its copy are new");
-            fetch_what_is_missing(&stream).await;
-            Ok(())
+            Ok(Some(stream))
         }
         Err(error) if matches!(error.kind, StoreErrorKind::IndexLost(_)) || is_index_lost(&stream, failures) => {
             tracing::warn!(stream = id.0, %error, "the stream is fetched anew, under a new inode");
             home.renew(id).await;
-            Ok(())
+            Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Whether the index still can't be read after so many tries.
+/// Whether the index still can't be read after so many tries. That this process lacks descriptors, or its disk room, says nothing of it.
 fn is_index_lost(stream: &Stream, failures: u32) -> bool {
     let store = &stream.home.shared.store;
+    let proved = || store.reader(stream.id, &Format::Message).and_then(|reader| reader.prove_index());
     failures + 1 >= INDEX_TRIES
-        && store.reader(stream.id, &Format::Message).is_ok_and(|reader| reader.prove_index().is_err())
+        && proved().is_err_and(|error| matches!(error.kind, StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_)))
 }
 
 /// What the old files had lost; who reads it before that has it fetched at once.

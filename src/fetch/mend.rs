@@ -47,7 +47,8 @@ impl Stream {
         }
     }
 
-    /// The error of a store operation about this stream; if its index is lost the stream begins anew.
+    /// The error of a store operation about this stream; if its index is lost the stream begins anew, and if its files fail they are made
+    /// anew.
     pub async fn lost(self: &Arc<Self>, error: StoreError) -> Error {
         self.home.failed_on(&error).await;
         Fault::Store(error).about(&self.subject)
@@ -66,10 +67,10 @@ impl Stream {
         let missing = mend.missing();
         let Some((from, to)) = mend.first_torn() else { return Ok(()) };
         let oldest = mend.span().map(|span| span.start);
-        tokio::task::spawn_blocking(move || mend.keep())
-            .await
-            .map_err(|_| Fault::Died.about(&self.subject))?
-            .map_err(|error| Fault::Store(error).about(&self.subject))?;
+        let kept = tokio::task::spawn_blocking(move || mend.keep()).await;
+        if let Err(error) = kept.map_err(|_| Fault::Died.about(&self.subject))? {
+            return Err(self.lost(error).await);
+        }
         if from >= offset.saturating_add(size) {
             // Nobody has asked for that part yet.
             return Ok(());
@@ -108,9 +109,12 @@ impl Stream {
         }
     }
 
-    async fn take(&self, mut mend: Mend, events: Vec<LogEvent>) -> Result<Mend, Error> {
+    async fn take(self: &Arc<Self>, mut mend: Mend, events: Vec<LogEvent>) -> Result<Mend, Error> {
         let taken = tokio::task::spawn_blocking(move || mend.take(&events).map(|()| mend)).await;
-        taken.map_err(|_| Fault::Died.about(&self.subject))?.map_err(|e| Fault::Store(e).about(&self.subject))
+        match taken.map_err(|_| Fault::Died.about(&self.subject))? {
+            Ok(mend) => Ok(mend),
+            Err(error) => Err(self.lost(error).await),
+        }
     }
 }
 

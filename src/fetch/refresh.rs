@@ -7,7 +7,7 @@
 //! (see `stale`), and for a while none is tried again.
 
 use super::check::{self, Refused};
-use super::commit::{Seal, commit_one};
+use super::commit::{Batch, Seal, commit_one};
 use super::drain::{Drained, Read, ahead, drain};
 use super::fault::Fault;
 use super::service::Weight;
@@ -219,7 +219,11 @@ pub(crate) fn serves_now(stream: &Stream, wanted: Wanted) -> bool {
 /// See [`Stream::bring_up_to_date`]; the stream is complete.
 pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Result<(), Error> {
     stream.check_health()?;
-    match join_check(stream, called, wanted).await? {
+    let failure = match join_check(stream, called, wanted).await? {
+        None => show_committed(stream).await.err().map(|fault| fault.about(&stream.subject)),
+        failure => failure,
+    };
+    match failure {
         None => {
             stream.is_up_to_date(By::Read);
             backfill(stream).await
@@ -230,6 +234,14 @@ pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant, want
             Ok(())
         }
     }
+}
+
+/// What is committed and could not be shown then is shown now, unless that fails again: the check hasn't met it, for it isn't new.
+async fn show_committed(stream: &Arc<Stream>) -> Result<(), Fault> {
+    if !stream.home.shared.store.is_unshown(stream.id) {
+        return Ok(());
+    }
+    commit_one(&stream.home, Batch::events(stream.clone(), Vec::new(), true)).await.map(drop)
 }
 
 /// Waits until a check has served the open, or has failed to: then why.
@@ -319,6 +331,9 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
         let task = home.shared.tasks.spawn(check::check(home.clone(), group.clone(), wanted.clone()));
         let outcome = task.await.unwrap_or(Err(Fault::Died));
         save_vouch(&home.shared, &group, false);
+        for fault in outcome.as_ref().map_or_else(|fault| vec![fault], |refused| refused.values().collect()) {
+            home.failed_by(fault).await;
+        }
         let (refused, failed) = match outcome {
             Ok(refused) => (tell_refused(&home, refused), None),
             Err(Fault::Stopping) => (Vec::new(), Some(Fault::Stopping.about(&group.name))),
@@ -403,8 +418,13 @@ async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
         Ok(()) => Ok(()),
         Err(Fault::Stopping) => Err(Fault::Stopping.about(&stream.subject)),
         Err(fault) => {
+            home.failed_by(&fault).await;
+            stream.check_health()?;
+            let is_own = fault.is_of_one_stream();
             let error = fault.about(&stream.subject);
-            lock(state).failed = Some((Instant::now(), error.clone()));
+            if !is_own {
+                lock(state).failed = Some((Instant::now(), error.clone()));
+            }
             stream.failed(error.clone());
             stream.is_stale(By::Read, &error);
             Ok(())

@@ -299,7 +299,8 @@ impl Stream {
 
     /// Serves an open now, if that needs no call: the stream is complete and was vouched for a moment ago.
     pub fn serves_now(&self, wanted: Wanted) -> bool {
-        self.progress.borrow().complete && self.check_health().is_ok() && refresh::serves_now(self, wanted)
+        let is_shown = || self.check_health().is_ok() && !self.home.shared.store.is_unshown(self.id);
+        self.progress.borrow().complete && is_shown() && refresh::serves_now(self, wanted)
     }
 
     /// Everything that the service showed when this was called is committed when it returns Ok; also makes a complete copy of an

@@ -270,7 +270,8 @@ fn write_warnings(out: &mut String, facts: &StatusFacts) -> std::fmt::Result {
         writeln!(out, "clock         {clock}")?;
     }
     if facts.sick > 0 {
-        writeln!(out, "disk          it fails on the files of {} streams, which are made anew", facts.sick)?;
+        let streams = if facts.sick == 1 { "stream" } else { "streams" };
+        writeln!(out, "disk          it fails on the files of {} {streams}, which are made anew", facts.sick)?;
     }
     if facts.aged > 0 {
         writeln!(out, "read again    {} streams that an unknown clock may have settled too early", facts.aged)?;

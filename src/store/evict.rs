@@ -100,7 +100,10 @@ pub(crate) fn make_room(room: &Room) -> Result<(), StoreError> {
     let budget = lock(&room.limits).size;
     if !room.swept.swap(true, Ordering::Relaxed) {
         for id in room.catalogue.taken_lately()? {
-            room.remove_text(id)?;
+            // One that can't be removed is no reason to leave the others.
+            if let Err(error) = room.remove_text(id) {
+                tracing::warn!(stream = id.0, %error, "text that an earlier start gave up takes room");
+            }
         }
     }
     let (used, lacking) = (room.used_bytes(), lacking(room));

@@ -63,6 +63,12 @@ impl Copies {
             return Err(StoreError::new(StoreErrorKind::Sick(id), format!("stream {} grew while it was copied", id.0)));
         }
         self.put(room).map_err(|error| error.of_stream(id))?;
+        // The kernel may go on with the old file, on which the disk may still fail.
+        let live = &self.live;
+        match live.with(room, |state| Ok(live.mirror(room, state).then_some(state.text_len)))? {
+            Some(len) => live.show(len),
+            None => return Err(lock(&room.unshown).get(&id).cloned().unwrap_or_else(|| unshown(id))),
+        }
         lock(&room.sick).remove(&id);
         Ok(())
     }
@@ -70,6 +76,8 @@ impl Copies {
     fn put(&self, room: &Room) -> Result<(), StoreError> {
         let live = &self.live;
         let Some(files) = &self.files else {
+            live.keep_for_the_kernel(room)?;
+            live.text_is_another();
             return ["text", "index"].iter().try_for_each(|extension| {
                 let (_, path) = room.paths(live.id, extension);
                 room.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))
@@ -88,6 +96,10 @@ impl Copies {
         live.text_is_another();
         if self.is_whole { Ok(()) } else { room.catalogue.text_is_back(live.id) }
     }
+}
+
+fn unshown(id: StreamId) -> StoreError {
+    StoreError::new(StoreErrorKind::Sick(id), format!("stream {} can't be shown yet", id.0))
 }
 
 /// A file that will take an old one's place.

@@ -7,6 +7,8 @@
 //!   text of live rows; what it lacks of them is written to it first.
 //! * While it is lent, new text is committed as a live row first, however long it is. After that commit, and before readers are told
 //!   of the new length, the same bytes are written at the end of the file, where a later move of the row to the file writes them again.
+//!   Where that fails readers are told nothing, and the stream's append is refused though it is committed: it is tried again with the next
+//!   one, or once the stream's files are made anew, until all who read so have let go.
 //! * Nothing that was written so is cut off while the text is lent.
 //!
 //! Files whose text is wanted aren't evicted, and blocks that were proved aren't mended. Somebody else who cuts or changes the file is
@@ -104,6 +106,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         if self.live.lending.give_back() {
             *lock(&self.live.lent_file) = None;
+            lock(&self.room.unshown).remove(&self.live.id);
             // Readers who ask were kept waiting where a row could not be written to the file.
             let shown = self.live.with(&self.room, |state| Ok(state.text_len));
             if let Ok(len) = shown {
@@ -128,29 +131,33 @@ impl State {
 }
 
 impl Live {
-    /// Writes live rows to the file that is lent. False: that failed, and nobody may be told of them yet.
+    /// Writes live rows to the file that is lent. False: that failed, and nobody may be told of them yet; `unshown` says why.
     pub(crate) fn mirror(&self, room: &Room, state: &mut State) -> bool {
+        let written = self.write_rows(room, state).map_err(|error| error.of_stream(self.id));
+        let mut unshown = lock(&room.unshown);
+        match written {
+            Ok(()) => drop(unshown.remove(&self.id)),
+            Err(error) => drop(unshown.insert(self.id, error)),
+        }
+        !unshown.contains_key(&self.id)
+    }
+
+    fn write_rows(&self, room: &Room, state: &mut State) -> Result<(), StoreError> {
         if !self.lending.is_lent() || state.tail.is_empty() {
-            return true;
+            return Ok(());
         }
         let lent = lock(&self.lent_file).clone();
-        let written = lent.map_or_else(|| self.text(room, state), Ok).and_then(|file| {
-            let (_, path) = room.paths(self.id, "text");
-            let failed = |e: std::io::Error| StoreError::io("write", &path, &e);
-            let from = file.len().map_err(failed)?;
-            // A file that is too short isn't ours any more: whoever reads it meets that.
-            if from < state.place.text || from >= state.text_len {
-                return Ok(());
-            }
-            let mut bytes = vec![0; (state.text_len - from) as usize];
-            state.copy_tail(from, &mut bytes);
-            file.write_all_at(&bytes, from).map_err(failed)
-        });
-        written
-            .inspect_err(
-                |error| tracing::warn!(%error, "new events are shown once their file can be written or is closed"),
-            )
-            .is_ok()
+        let file = lent.map_or_else(|| self.text(room, state), Ok)?;
+        let (_, path) = room.paths(self.id, "text");
+        let failed = |e: std::io::Error| StoreError::io("write", &path, &e);
+        let from = file.len().map_err(failed)?;
+        // A file that is too short isn't ours any more: whoever reads it meets that.
+        if from < state.place.text || from >= state.text_len {
+            return Ok(());
+        }
+        let mut bytes = vec![0; (state.text_len - from) as usize];
+        state.copy_tail(from, &mut bytes);
+        file.write_all_at(&bytes, from).map_err(failed)
     }
 
     /// Another file is about to take the text's place: the kernel goes on with this one for as long as it is lent.

@@ -42,6 +42,8 @@ pub(crate) struct Room {
     pub(crate) catalogue: Catalogue,
     /// Streams on whose files the disk failed: nothing is appended to them until they are healed, or the store is opened again.
     pub(crate) sick: Mutex<HashSet<StreamId>>,
+    /// Streams with committed events that aren't shown, for they could not be written to the file that is lent; and why.
+    pub(crate) unshown: Mutex<HashMap<StreamId, StoreError>>,
     pub(crate) limits: Mutex<Limits>,
     /// When eviction last found nothing that it may take.
     pub(crate) nothing_to_evict: Mutex<Option<Instant>>,
@@ -97,6 +99,7 @@ impl Room {
             disk,
             catalogue,
             sick: Mutex::default(),
+            unshown: Mutex::default(),
             limits: Mutex::default(),
             nothing_to_evict: Mutex::default(),
             evicted: AtomicU64::new(0),

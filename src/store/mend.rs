@@ -12,7 +12,7 @@ use super::prove::{is_whole, spans, text_of};
 use super::{Store, StoreError, event_key};
 use crate::model::{LogEvent, Span, StreamId, Timestamp};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Blocks that are mended together: what is read again for them is one span of time.
@@ -84,11 +84,11 @@ impl Store {
     fn open_again(&self, live: &Live, committed: u64) -> Result<(Arc<dyn DiskFile>, bool), StoreError> {
         let room = &self.room;
         let (dir, path) = room.paths(live.id, "text");
-        room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e))?;
+        room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e).of_stream(live.id))?;
         let was_there = room.catalogue.text_is_there(live.id)?;
-        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
-        if file.len().map_err(|e| StoreError::io("look at", &path, &e))? < committed {
-            file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e))?;
+        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("open", &path, &e).of_stream(live.id))?;
+        if file.len().map_err(|e| StoreError::io("look at", &path, &e).of_stream(live.id))? < committed {
+            file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e).of_stream(live.id))?;
             live.text_is_another();
             room.catalogue.text_is_back(live.id)?;
         }
@@ -96,9 +96,14 @@ impl Store {
     }
 }
 
+/// The disk failed on a file of this stream.
+fn failed(id: StreamId, what: &str, path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::io(what, path, error).of_stream(id)
+}
+
 impl Mend {
     fn add(&mut self, block: Block, entries: &[Entry]) -> Result<(), StoreError> {
-        let text = text_of(&block, &*self.file).map_err(|e| StoreError::io("read", &self.path, &e))?;
+        let text = text_of(&block, &*self.file).map_err(|e| self.failed("read", &e))?;
         let mut torn = Torn { block, text, missing: 0 };
         for (entry, at) in spans(entries) {
             if !is_whole(entry, &torn.text[at..]) {
@@ -113,6 +118,10 @@ impl Mend {
             self.blocks.push(torn);
         }
         Ok(())
+    }
+
+    fn failed(&self, what: &str, error: &std::io::Error) -> StoreError {
+        failed(self.live.id, what, &self.path, error)
     }
 
     /// Whether the disk lost or changed the text, rather than eviction.
@@ -146,9 +155,8 @@ impl Mend {
                 newline.fill(b'\n');
                 torn.missing -= 1;
                 if torn.missing == 0 {
-                    self.file
-                        .write_all_at(&torn.text, torn.block.text)
-                        .map_err(|e| StoreError::io("write", &self.path, &e))?;
+                    let written = self.file.write_all_at(&torn.text, torn.block.text);
+                    written.map_err(|e| failed(self.live.id, "write", &self.path, &e))?;
                     lock(&self.live.directory).is_proved(torn.block.number);
                     torn.text = Vec::new();
                 }
@@ -164,15 +172,15 @@ impl Mend {
             return Ok(());
         }
         let (dir, _) = self.room.paths(self.live.id, "text");
-        self.file.sync().map_err(|e| StoreError::io("sync", &self.path, &e))?;
-        self.room.disk.sync_dir(&dir).map_err(|e| StoreError::io("sync", &dir, &e))?;
+        self.file.sync().map_err(|e| self.failed("sync", &e))?;
+        self.room.disk.sync_dir(&dir).map_err(|e| failed(self.live.id, "sync", &dir, &e))?;
         self.room.catalogue.text_is_whole(self.live.id)
     }
 
     /// Keeps what was found for blocks that stay incomplete, for the next attempt.
     pub fn keep(&self) -> Result<(), StoreError> {
         for torn in self.blocks.iter().filter(|torn| torn.missing > 0) {
-            self.file.write_all_at(&torn.text, torn.block.text).map_err(|e| StoreError::io("write", &self.path, &e))?;
+            self.file.write_all_at(&torn.text, torn.block.text).map_err(|e| self.failed("write", &e))?;
         }
         Ok(())
     }

@@ -356,8 +356,8 @@ impl Store {
 
     /// Appends and commits: durable when it returns; readers see it after that. Concurrent calls share one commit.
     ///
-    /// Tells in the order given the new committed length of the text, or why this stream took nothing: a stream whose files fail, or that
-    /// has no room, holds none of the others back. The outer error is the catalogue's: then nothing of the batch was committed.
+    /// Tells in the order given the new committed length of the text, or why this stream took nothing, or can't show yet what it took (see
+    /// [`Store::is_unshown`]): a stream whose files fail, or that has no room, holds none of the others back. The outer error is the catalogue's: then nothing of the batch was committed.
     pub async fn append_each(&self, batch: Vec<Append>) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
         self.ask(|reply| Request::Append { batch, reply }).await
     }
@@ -386,6 +386,12 @@ impl Store {
     /// Reading found that the disk fails on this stream's files.
     pub fn is_sick(&self, id: StreamId) {
         live::lock(&self.room.sick).insert(id);
+    }
+
+    /// Whether committed events of this stream aren't shown yet: they could not be written to the file that the kernel reads. Any append to
+    /// the stream tries it again, an empty one too.
+    pub fn is_unshown(&self, id: StreamId) -> bool {
+        live::lock(&self.room.unshown).contains_key(&id)
     }
 
     /// How many events of each kind are stored with a timestamp inside `span`.

@@ -317,7 +317,10 @@ impl Works {
         if !self.works.iter().any(Work::to_files) || evict::lacking(room) == 0 {
             return Ok(());
         }
-        evict::make_room(room)?;
+        // What can't be taken away leaves perhaps room enough all the same.
+        if let Err(error) = evict::make_room(room) {
+            tracing::warn!(%error, "the cache is too large and could not be made smaller");
+        }
         evict::refuse(room)
     }
 
@@ -325,12 +328,7 @@ impl Works {
     fn commit(mut self, room: &Arc<Room>) -> Result<HashMap<StreamId, StoreError>, StoreError> {
         self.retain(Work::write);
         self.retain(Work::sync);
-        for (id, error) in &self.refused {
-            if matches!(error.kind, StoreErrorKind::Sick(_)) && lock(&room.sick).insert(*id) {
-                tracing::warn!(stream = id.0, %error, "the files of this stream take nothing more until they are made anew");
-            }
-        }
-        let mut works = self.works;
+        let (mut works, mut refused) = (self.works, self.refused);
         let rows: Vec<Option<TailRow>> = works.iter_mut().map(Work::plan).collect();
         let changes: Vec<Change> = works.iter_mut().map(|work| std::mem::take(&mut work.change)).collect();
         reach(Point::BeforeCatalogue);
@@ -360,6 +358,8 @@ impl Works {
                     rendition::extend_all(room, &work.live);
                     if is_in_the_file {
                         work.live.show(change.text_len);
+                    } else if let Some(error) = lock(&room.unshown).get(&work.live.id) {
+                        refused.insert(work.live.id, error.clone());
                     }
                 }
                 // It is committed, and shown once its state can be loaded; the others have nothing to do with that.
@@ -369,7 +369,12 @@ impl Works {
                 }
             }
         }
-        Ok(self.refused)
+        for (id, error) in &refused {
+            if matches!(error.kind, StoreErrorKind::Sick(_)) && lock(&room.sick).insert(*id) {
+                tracing::warn!(stream = id.0, %error, "the files of this stream take nothing more until they are made anew");
+            }
+        }
+        Ok(refused)
     }
 }
 

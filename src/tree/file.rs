@@ -206,7 +206,10 @@ impl File {
             }
             Err(error) => Err(error),
         };
-        proved.map_err(|error| self.damaged(&error))
+        match proved {
+            Err(error) if matches!(error.kind, StoreErrorKind::Sick(_)) => Err(self.stream.lost(error).await),
+            proved => proved.map_err(|error| self.damaged(&error)),
+        }
     }
 
     /// Waits until everything that the service showed at the call is committed.

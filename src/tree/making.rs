@@ -136,7 +136,7 @@ async fn remedy(file: &Arc<File>, error: StoreError, times: u32) -> Result<(), E
         }
         // Evicted or damaged: fetched again from where the making stands, a bounded part.
         StoreErrorKind::TextLost(_) if times <= MENDS => file.stream().mend(file.reader().made_of(), 1).await,
-        StoreErrorKind::IndexLost(_) => Err(file.stream().lost(error).await),
+        StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_) => Err(file.stream().lost(error).await),
         _ => Err(file.damaged(&error)),
     }
 }
