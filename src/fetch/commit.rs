@@ -97,12 +97,24 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
     for batch in &batches {
         held.push(batch.stream.appender.clone().lock_owned().await);
     }
-    batches.retain(|batch| !unsure.contains_key(&batch.stream.id));
-    let mut committed = Committed { added: 0, refused: unsure };
+    let mut committed = Committed::default();
     let mut appends = Vec::new();
     let mut moved: Vec<(Arc<Stream>, bool)> = Vec::new();
+    let mut offered: Vec<(Arc<Stream>, Option<Span>)> = Vec::new();
     for batch in batches {
-        let (stream, completes) = (batch.stream.clone(), batch.complete);
+        let (stream, completes, span) = (batch.stream.clone(), batch.complete, span_of(&batch.page));
+        // A download goes on from what is stored, whatever else is asked for.
+        if batch.only_complete
+            && let Some(fault) = stream.gap.refuses(span)
+        {
+            committed.refused.insert(stream.id, fault);
+            continue;
+        }
+        offered.push((stream.clone(), span));
+        if let Some(fault) = unsure.get(&stream.id) {
+            committed.refused.insert(stream.id, fault.clone());
+            continue;
+        }
         match plan(&home, batch) {
             Ok(Planned { append, moves }) => {
                 appends.extend(append);
@@ -124,6 +136,12 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
             }
         }
     }
+    for (stream, span) in offered {
+        match (committed.refused.get(&stream.id), span) {
+            (Some(fault), Some(span)) => stream.gap.note(span, newest(&home, stream.id), fault.clone()),
+            _ => stream.gap.is_closed(span),
+        }
+    }
     drop(held);
     for (stream, complete) in moved.into_iter().filter(|(stream, _)| !committed.refused.contains_key(&stream.id)) {
         stream.progress.send_modify(|p| {
@@ -132,6 +150,11 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
         });
     }
     Ok(committed)
+}
+
+/// The greatest timestamp that is stored of a stream.
+fn newest(home: &Streams, id: StreamId) -> Option<Timestamp> {
+    home.shared.store.stream(id).ok().flatten()?.extent.newest
 }
 
 /// Before new events are put behind old ones it must be known that the streams are still those that they were (see `generation`). Tells

@@ -14,6 +14,7 @@ mod flight;
 mod folder;
 mod follow;
 mod foresee;
+mod gap;
 mod generation;
 mod heal;
 mod lane;

@@ -10,6 +10,7 @@ use super::desert::Deserts;
 use super::download::{Downloads, Interest};
 use super::fault::Fault;
 use super::follow::{Follow, Following};
+use super::gap::Gap;
 use super::heal::Healer;
 use super::pages::Via;
 use super::refresh::Checks;
@@ -133,6 +134,7 @@ impl Streams {
             suffixes: Mutex::default(),
             doubted: AtomicBool::new(row.extent.doubted),
             mending: tokio::sync::Mutex::default(),
+            gap: Gap::default(),
         });
         live.insert(id, Arc::downgrade(&stream));
         Ok(stream)
@@ -275,6 +277,8 @@ pub struct Stream {
     pub(crate) doubted: AtomicBool,
     /// Held while lost text is fetched again.
     pub(crate) mending: tokio::sync::Mutex<()>,
+    /// What it could not keep.
+    pub(crate) gap: Gap,
 }
 
 impl Stream {

@@ -26,6 +26,8 @@ enum History {
     Long,
     /// Cached by an earlier mount: the disk fails from the start.
     Earlier,
+    /// The same, and what was cached of its text is lost.
+    Lost,
     /// Never read before the disk fails.
     Cold,
 }
@@ -40,7 +42,7 @@ enum Expected {
 }
 
 struct Case {
-    /// Call, errno, and file, in which `ID` stands for the stream's number.
+    /// Call, errno, and file, in which `ID` stands for the stream's number and `FOLDER` for that of its folder.
     faults: &'static [(&'static str, i32, &'static str)],
     history: History,
     expected: Expected,
@@ -123,10 +125,12 @@ impl Group {
     }
 
     /// More than stays out of a stream's files.
-    fn put_much(&self, stream: &str) {
+    fn put_much(&mut self, stream: &str) {
         // In one millisecond: a read that begins in their midst would make the others late.
         let at = now();
-        let lines: Vec<String> = (0..300).map(|i| format!("{stream} much {i:05} {}", "y".repeat(300))).collect();
+        let y = "y".repeat(300);
+        let lines: Vec<String> = (0..300).map(|i| format!("{stream} much {:05} {y}", self.lines + i)).collect();
+        self.lines += lines.len();
         let events: Vec<(i64, &str)> = lines.iter().map(|line| (at, &**line)).collect();
         self.world.fake.put("g", stream, &events);
     }
@@ -154,9 +158,8 @@ impl Group {
                 if bytes == all {
                     break;
                 }
-                let right = bytes.iter().zip(&all).take_while(|(one, other)| one == other).count();
-                let what = format!("{stream}: {} bytes of {}, right up to {right}", bytes.len(), all.len());
-                assert!(started.elapsed() < PATIENCE, "{what}\n{}", self.told());
+                let what = difference(&bytes, &all);
+                assert!(started.elapsed() < PATIENCE, "{stream}: {what}\n{}", self.told());
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
@@ -176,14 +179,22 @@ impl Group {
             std::thread::sleep(Duration::from_millis(50));
         }
         let shown = shown(tail);
-        let first = shown.iter().zip(&all).position(|(shown, all)| shown != all).unwrap_or(shown.len());
-        let what = format!("the tail of {stream}: {} lines of {}, right up to {first}", shown.len(), all.len());
-        assert!(shown == all, "{what}\n{:?}\n{}", shown.get(first), self.told());
+        let what = || difference(shown.join("\n").as_bytes(), all.join("\n").as_bytes());
+        assert!(shown == all, "the tail of {stream}: {}\n{}", what(), self.told());
     }
 }
 
 fn lines(bytes: &[u8]) -> Vec<String> {
     String::from_utf8(bytes.to_vec()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Where text first differs from what it should be.
+fn difference(bytes: &[u8], all: &[u8]) -> String {
+    let line = |line: Option<String>| line.map(|mut line| line.drain(..line.len().min(40)).collect::<String>());
+    let (is, should) = (lines(bytes), lines(all));
+    let first = is.iter().zip(&should).take_while(|(is, should)| is == should).count();
+    let (is_there, expected) = (line(is.get(first).cloned()), line(should.get(first).cloned()));
+    format!("{} lines of {}, from line {first} on {is_there:?} for {expected:?}", is.len(), should.len())
 }
 
 fn shown(tail: &Listener) -> Vec<String> {
@@ -200,24 +211,32 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 fn run(case: &Case) {
     let mut group = Group::new(case.history);
-    for at in 0..NEIGHBOURS {
-        assert!(read(&group.file(&neighbour(at))).unwrap() == group.oracle(&neighbour(at)));
-    }
     let inode = group.inode();
-    let number = (inode >> 4).to_string();
+    let number = inode >> 4;
     let before = if case.history == History::Cold { Vec::new() } else { read(&group.file(SICK)).unwrap() };
     let fault = |(call, errno, file): &(&'static str, i32, &str)| Fault {
         call,
         errno: *errno,
-        part: file.replace("ID", &number),
+        part: file.replace("ID", &number.to_string()).replace("FOLDER", &format!("{number:02x}")),
     };
     let faults: Vec<Fault> = case.faults.iter().map(fault).collect();
+    if case.history == History::Cold {
+        // It would be read ahead.
+        group.disk.fail(&faults);
+    }
+    for at in 0..NEIGHBOURS {
+        assert!(read(&group.file(&neighbour(at))).unwrap() == group.oracle(&neighbour(at)));
+    }
     let mut sick_tail = matches!(case.history, History::Short | History::Long).then(|| group.tail(SICK));
     if let Some(tail) = &sick_tail {
         group.tail_is_right(tail, SICK);
     }
-    if case.history == History::Earlier {
+    if matches!(case.history, History::Earlier | History::Lost) {
         group.unmount();
+        if case.history == History::Lost {
+            let text = format!("cache/streams/{number:02x}/{number}.text");
+            std::fs::remove_file(group.world.folder().join(text)).unwrap();
+        }
         group.disk.fail(&faults);
         group.mount("again");
     }
@@ -227,13 +246,13 @@ fn run(case: &Case) {
     }
     group.disk.fail(&faults);
 
-    for stream in [SICK.to_owned()].into_iter().chain((0..LARGE).map(neighbour)) {
-        group.put_much(&stream);
-    }
-    // An open shows what was there a second before it.
-    std::thread::sleep(Duration::from_millis(1_100));
     let mut refused = 0;
     for round in 0..ROUNDS {
+        for stream in [SICK.to_owned()].into_iter().chain((0..LARGE).map(neighbour)) {
+            group.put_much(&stream);
+        }
+        // An open shows what was there a second before it.
+        std::thread::sleep(Duration::from_millis(1_100));
         let was_sick = case.expected == Expected::Sick && round > 0 && group.is_told_to_be_sick();
         match read(&group.file(SICK)) {
             Err(error) => {
@@ -280,7 +299,8 @@ fn run(case: &Case) {
             let same = bytes.len().min(before.len());
             assert!(bytes[..same] == before[..same], "a byte moved");
         }
-        assert!(started.elapsed() < PATIENCE, "{:?}\n{}", read.map(|bytes| bytes.len()), group.told());
+        let said = |bytes: Vec<u8>| difference(&bytes, &group.oracle(SICK));
+        assert!(started.elapsed() < PATIENCE, "{:?}\n{}", read.map(said), group.told());
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(group.inode(), inode, "{}", group.told());
@@ -324,6 +344,9 @@ cases! {
     an_index_that_is_not_read: Earlier, Sick, [("read", EIO, "/ID.index")];
     a_text_that_is_not_there_yet: Cold, Sick, [("write", EIO, "/ID.text")];
     a_new_index_that_is_not_synced: Cold, Sick, [("sync", EIO, "/ID.index")];
+    a_text_that_is_not_written_again: Lost, Sick, [("write", EIO, "/ID.text")];
+    a_folder_that_is_not_made: Cold, Sick, [("mkdir", EIO, "/FOLDER$")];
+    a_folder_that_is_not_synced: Cold, Sick, [("sync", EIO, "/FOLDER$")];
     a_text_that_finds_no_room: Short, Lacking, [("write", ENOSPC, "/ID.text")];
     a_long_text_that_finds_no_room: Long, Lacking, [("write", ENOSPC, "/ID.text")];
     an_index_that_finds_no_room: Cold, Lacking, [("write", ENOSPC, "/ID.index")];
