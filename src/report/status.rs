@@ -407,7 +407,7 @@ mod tests {
     fn what_may_be_old_is_told_by_its_cause() {
         let (report, facts) = report();
         let text = report.status_text(&facts);
-        for part in ["1h ahead", "files of 1 streams", "12 streams", "not up to date: 3"] {
+        for part in ["1h ahead", "files of 1 stream,", "12 streams", "not up to date: 3"] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         let denied = text.find("since 1970-01-01T00:00:01.000Z, because not allowed:\n    g/a\n    g/b\n").unwrap();

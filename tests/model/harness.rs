@@ -322,7 +322,7 @@ impl World {
                 | ErrorKind::TimedOut
                 | ErrorKind::NoSpace
                 | ErrorKind::Stopping => Ok(None),
-                ErrorKind::Damaged if self.failing.values().any(|subject| subject == error.subject()) => Ok(None),
+                ErrorKind::Sick if self.failing.values().any(|subject| subject == error.subject()) => Ok(None),
                 _ => Err(format!("an unexpected failure: {error}")),
             },
         }
