@@ -28,6 +28,8 @@ struct World {
     frozen: bool,
     full: bool,
     fail_sync_of: Option<(PathBuf, u64)>,
+    /// Bytes that are free, if that is told.
+    free: Option<u64>,
     /// Calls that fail, by the name under which their file was opened.
     faults: HashMap<PathBuf, Failing>,
 }
@@ -57,6 +59,7 @@ pub(crate) enum Failing {
     Read,
     Write,
     Sync,
+    Remove,
 }
 
 impl CrashDisk {
@@ -71,6 +74,11 @@ impl CrashDisk {
 
     pub(crate) fn fill(&self, full: bool) {
         self.lock().full = full;
+    }
+
+    /// So many bytes are told to be free from now on.
+    pub(crate) fn leave_free(&self, bytes: u64) {
+        self.lock().free = Some(bytes);
     }
 
     /// The n-th sync of this file from now on fails, and only that one.
@@ -175,7 +183,9 @@ impl Disk for CrashDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.alive()?.names.remove(path);
+        let mut world = self.alive()?;
+        world.sound(path, Failing::Remove)?;
+        world.names.remove(path);
         Ok(())
     }
 
@@ -196,7 +206,7 @@ impl Disk for CrashDisk {
     }
 
     fn space(&self, _: &Path) -> Option<(u64, u64)> {
-        None
+        Some((self.lock().free?, u64::MAX))
     }
 }
 

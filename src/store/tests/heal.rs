@@ -1,8 +1,11 @@
 //! Streams on whose files the disk fails: they alone are refused, and their files are made anew with the same bytes at the same offsets.
 
 use super::*;
-use crate::store::disk::DiskFile;
 use crate::store::disk::crash::Failing;
+use crate::store::disk::{DiskFile, RealDisk};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 
 /// Big enough to go to files at once.
 fn bulk(at: i64) -> Vec<LogEvent> {
@@ -168,4 +171,167 @@ async fn a_power_cut_while_files_are_exchanged_takes_nothing_back() {
             assert_eq!(read(&again, sick).unwrap(), canonical(&bulk(0)), "at {at}, {unsynced:?}, {healed:?}");
         }
     }
+}
+
+/// The system's disk, on which writes to one file fail with an errno.
+#[derive(Clone, Default)]
+struct Unwritable(Arc<Mutex<Option<(PathBuf, i32)>>>);
+
+struct UnwritableFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    disk: Unwritable,
+}
+
+impl Unwritable {
+    fn fail(&self, fault: Option<(PathBuf, i32)>) {
+        *self.0.lock().unwrap() = fault;
+    }
+
+    fn open(&self, dir: &Path) -> Arc<Store> {
+        RealDisk.make_dir(dir).unwrap();
+        let path = dir.join("catalogue.redb");
+        Store::open_with(dir, Arc::new(self.clone()), None, || catalogue::file_opener(&path)).unwrap()
+    }
+}
+
+impl Disk for Unwritable {
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.make_dir(path)
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let file = RealDisk.open(path, create)?;
+        Ok(Arc::new(UnwritableFile { file, path: path.to_owned(), disk: self.clone() }))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+
+    fn space(&self, path: &Path) -> Option<(u64, u64)> {
+        RealDisk.space(path)
+    }
+}
+
+impl DiskFile for UnwritableFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match &*self.disk.0.lock().unwrap() {
+            Some((path, errno)) if *path == self.path => Err(io::Error::from_raw_os_error(*errno)),
+            _ => self.file.write_all_at(bytes, offset),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.descriptor()
+    }
+}
+
+/// A row that can't be written to the file that the kernel reads is committed, and nobody may hear of it: so the append says that it
+/// failed, or old bytes would count as all there is.
+#[tokio::test]
+async fn what_can_not_be_written_for_the_kernel_is_refused_until_it_is_shown() {
+    for (errno, is_sick) in [(libc::EIO, true), (libc::ENOSPC, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Unwritable::default();
+        let store = disk.open(&dir.path().join("cache"));
+        let (id, well) = two(&store).await;
+        let reader = store.reader(id, &Format::Message).unwrap();
+        reader.read_at(0, usize::MAX).unwrap();
+        let lent = reader.lend().unwrap().unwrap();
+        let before = reader.len();
+        disk.fail(Some((store.room.paths(id, "text").1, errno)));
+        let row = |of| append(of, vec![event(5_000, "a row")]);
+        let ends = store.append_each(vec![row(id), row(well)]).await.unwrap();
+        let kind = ends[0].as_ref().unwrap_err().kind;
+        assert_eq!(kind, if is_sick { StoreErrorKind::Sick(id) } else { StoreErrorKind::NoSpace });
+        assert!(ends[1].is_ok());
+        assert_eq!((reader.len(), store.is_unshown(id), store.is_unshown(well)), (before, true, false));
+        assert_eq!(store.sick(), if is_sick { vec![id] } else { Vec::new() });
+
+        // It fails again, and is said again.
+        match is_sick {
+            true => assert_eq!(store.heal(id).await.unwrap_err().kind, StoreErrorKind::Sick(id)),
+            false => assert!(store.append(vec![append(id, Vec::new())]).await.is_err()),
+        }
+        disk.fail(None);
+        match is_sick {
+            true => store.heal(id).await.unwrap(),
+            false => drop(store.append(vec![append(id, Vec::new())]).await.unwrap()),
+        }
+        assert!(!store.is_unshown(id) && store.sick().is_empty());
+        let all = canonical(&[bulk(0), vec![event(5_000, "a row")]].concat());
+        assert_eq!(reader.read_at(0, usize::MAX).unwrap(), all);
+        drop(lent);
+        assert_eq!(read(&store, id).unwrap(), all);
+    }
+}
+
+#[tokio::test]
+async fn what_the_kernel_could_not_be_shown_is_shown_once_it_has_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Unwritable::default();
+    let store = disk.open(&dir.path().join("cache"));
+    let (id, _) = two(&store).await;
+    let reader = store.reader(id, &Format::Message).unwrap();
+    reader.read_at(0, usize::MAX).unwrap();
+    let lent = reader.lend().unwrap().unwrap();
+    disk.fail(Some((store.room.paths(id, "text").1, libc::ENOSPC)));
+    store.append(vec![append(id, vec![event(5_000, "a row")])]).await.unwrap_err();
+    drop(lent);
+    assert!(!store.is_unshown(id));
+    assert_eq!(reader.read_at(0, usize::MAX).unwrap(), canonical(&[bulk(0), vec![event(5_000, "a row")]].concat()));
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_while_text_is_mended_makes_that_stream_sick() {
+    for failing in [Failing::Read, Failing::Write, Failing::Open] {
+        let disk = CrashDisk::default();
+        let store = on(&disk).unwrap();
+        let (id, _) = two(&store).await;
+        let path = store.room.paths(id, "text").1;
+        disk.file(&path).write_all_at(b"?", 30_000).unwrap();
+        disk.fail(&path, Some(failing));
+        let mended = store.mend(id, 0, u64::MAX).and_then(|mend| mend.unwrap().take(&bulk(0)));
+        assert_eq!(mended.unwrap_err().kind, StoreErrorKind::Sick(id), "{failing:?}");
+    }
+}
+
+/// What can't be taken away to make room is no reason to refuse what is written for others.
+#[tokio::test]
+async fn a_text_that_can_not_be_removed_holds_up_no_other_stream() {
+    let disk = CrashDisk::default();
+    let store = on(&disk).unwrap();
+    let (stuck, _) = two(&store).await;
+    disk.fail(&store.room.paths(stuck, "text").1, Some(Failing::Remove));
+    disk.leave_free(9);
+    store.set_limits(Limits { min_free: MinFree::Bytes(10), ..Limits::default() });
+    let third = stream(&store, "third");
+    let refused = store.append(vec![append(third, bulk(0))]).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::NoSpace, "{refused}");
+    assert!(store.sick().is_empty());
 }
