@@ -15,6 +15,7 @@ use super::service::Weight;
 use super::stale::By;
 use super::stream::{Group, Stream, Streams, lock};
 use crate::model::{StreamId, Timestamp};
+use crate::store::row::Extent;
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -61,7 +62,9 @@ struct Followed {
     polled: bool,
     /// Polls since the last guard went.
     idle: u32,
-    /// Up to this moment polls have asked.
+    /// When that was, by the service's clock, if its copy was complete then.
+    complete_at: Option<Timestamp>,
+    /// Up to this moment polls have asked for its copy.
     asked: Option<Timestamp>,
     /// Polls in a row that brought nothing.
     quiet: u32,
@@ -102,6 +105,7 @@ impl Followed {
             since: Instant::now(),
             polled: false,
             idle: 0,
+            complete_at: stream.progress.borrow().complete.then(|| stream.home.shared.clock.now()),
             asked: None,
             quiet: 0,
         }
@@ -121,7 +125,8 @@ impl Followed {
     }
 
     fn turn(&self) -> Turn {
-        Turn { stream: self.stream.clone(), asked: self.asked, quiet: self.quiet }
+        let Followed { stream, asked, complete_at, quiet, .. } = self;
+        Turn { stream: stream.clone(), asked: *asked, complete_at: *complete_at, quiet: *quiet }
     }
 }
 
@@ -162,7 +167,17 @@ fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed) -> Arc<()>) ->
 struct Turn {
     stream: Arc<Stream>,
     asked: Option<Timestamp>,
+    complete_at: Option<Timestamp>,
     quiet: u32,
+}
+
+impl Turn {
+    /// Up to when its copy, of this extent, has all that the service showed.
+    fn copy_asked(&self, extent: &Extent) -> Timestamp {
+        let brought = || self.complete_at.filter(|_| !self.stream.is_shown_stale());
+        // Its last open brought all there was, unless that failed, or a download has ended since.
+        self.asked.or_else(brought).unwrap_or(extent.read_to)
+    }
 }
 
 impl State {
@@ -228,7 +243,7 @@ struct Slow {
     line: Line,
     pace: Pace,
     started: Option<Instant>,
-    running: Option<(JoinHandle<Outcome>, Vec<Arc<Stream>>)>,
+    running: Option<(JoinHandle<Outcome>, Vec<Polled>)>,
 }
 
 impl Slow {
@@ -341,15 +356,19 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
     drop(followed);
 }
 
-fn streams_of(targets: &[Target]) -> Vec<Arc<Stream>> {
-    targets.iter().map(|target| target.stream.clone()).collect()
+/// A stream of a poll, and whether its copy was complete when that began.
+type Polled = (Arc<Stream>, bool);
+
+fn streams_of(targets: &[Target]) -> Vec<Polled> {
+    targets.iter().map(|target| (target.stream.clone(), target.extent.complete)).collect()
 }
 
 /// What each followed stream wants of this poll; streams that can't be asked for are left out.
 fn targets(home: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Result<Vec<Target>, Fault> {
     let late_window = home.shared.settings.borrow().late_window;
     let mut targets = Vec::with_capacity(turn.len());
-    for Turn { stream, asked, quiet } in turn {
+    for turn in turn {
+        let stream = turn.stream.clone();
         let Some(row) = home.shared.store.stream(stream.id)? else { continue };
         if row.gone || stream.check_class().is_err() {
             continue;
@@ -365,7 +384,9 @@ fn targets(home: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Resul
         if newest.is_empty() {
             continue;
         }
-        let mut start = poll::start(&newest, asked, now, late_window);
+        let copy = row.extent.complete.then(|| turn.copy_asked(&row.extent));
+        let asked = copy.into_iter().chain(suffixes.iter().map(|s| s.asked())).min().unwrap_or(now).min(now);
+        let mut start = poll::start(&newest, Some(asked), now, late_window);
         if fold && !row.extent.complete {
             start = start.min(now - late_window);
         }
@@ -377,16 +398,16 @@ fn targets(home: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Resul
             asked,
             suffixes,
             deep: fold,
-            quiet,
+            quiet: turn.quiet,
         });
     }
     Ok(targets)
 }
 
-fn note(group: &Group, polled: &[Arc<Stream>], outcome: &Outcome) {
+fn note(group: &Group, polled: &[Polled], outcome: &Outcome) {
     let mut state = lock(&group.following.state);
     // What failed is looked for once more where it was: not only behind what is known.
-    for stream in polled {
+    for (stream, _) in polled {
         if let Some(followed) = state.followed.get_mut(&stream.id)
             && !outcome.asked.iter().any(|(id, _)| *id == stream.id)
         {
@@ -395,7 +416,10 @@ fn note(group: &Group, polled: &[Arc<Stream>], outcome: &Outcome) {
     }
     for (id, asked) in &outcome.asked {
         if let Some(followed) = state.followed.get_mut(id) {
-            followed.asked = Some(*asked);
+            // Of what isn't complete polls give nothing to the copy.
+            if polled.iter().any(|(stream, is_complete)| stream.id == *id && *is_complete) {
+                followed.asked = Some(*asked);
+            }
             followed.quiet = if outcome.news.contains(id) { 0 } else { followed.quiet.saturating_add(1) };
         }
     }
@@ -407,19 +431,19 @@ fn note(group: &Group, polled: &[Arc<Stream>], outcome: &Outcome) {
 }
 
 /// Says of which files readers see the copy only, and of which they do no more.
-fn tell(group: &Group, polled: &[Arc<Stream>], outcome: &Outcome) {
+fn tell(group: &Group, polled: &[Polled], outcome: &Outcome) {
     if let Some(fault) = &outcome.fault {
         let error = fault.clone().about(&group.name);
-        polled.iter().for_each(|stream| stream.is_stale(found_by(fault), &error));
+        polled.iter().for_each(|(stream, _)| stream.is_stale(found_by(fault), &error));
         return;
     }
     for (id, _) in &outcome.asked {
-        if let Some(stream) = polled.iter().find(|stream| stream.id == *id) {
+        if let Some((stream, _)) = polled.iter().find(|(stream, _)| stream.id == *id) {
             stream.is_up_to_date(By::Poll);
         }
     }
     for (id, fault) in &outcome.refused {
-        if let Some(stream) = polled.iter().find(|stream| stream.id == *id) {
+        if let Some((stream, _)) = polled.iter().find(|(stream, _)| stream.id == *id) {
             stream.is_stale(found_by(fault), &fault.clone().about(&stream.subject));
         }
     }

@@ -16,7 +16,7 @@
 use super::commit::{Batch, Committed, commit};
 use super::fault::Fault;
 use super::merge::Pass;
-use super::pages::{Cursor, TOKEN_TRIES, Via};
+use super::pages::{Cursor, EMPTY_RUN, TOKEN_TRIES, Via};
 use super::service::Weight;
 use super::stream::{Group, Stream, Streams};
 use super::suffix::Suffix;
@@ -48,8 +48,8 @@ pub(crate) struct Target {
     pub(crate) start: Timestamp,
     /// Greatest timestamp that each taker of its events has.
     pub(crate) newest: Option<Timestamp>,
-    /// Up to this moment polls have asked.
-    pub(crate) asked: Option<Timestamp>,
+    /// Up to this moment each taker of its events has all that the service showed.
+    pub(crate) asked: Timestamp,
     /// Tails that read its end alone.
     pub(crate) suffixes: Vec<Arc<Suffix>>,
     /// This poll stands for a read of the late window too.
@@ -63,6 +63,11 @@ impl Target {
     fn behind(&self, now: Timestamp) -> Option<Timestamp> {
         if self.deep { None } else { behind(self.newest, self.quiet, now) }
     }
+
+    /// Up to where it has been asked once a poll has shown all up to `at`.
+    fn asked_to(&self, at: Timestamp) -> (StreamId, Timestamp) {
+        (self.stream.id, self.asked.max(at))
+    }
 }
 
 /// See [`Target::behind`]. Not of what is stamped ahead: what comes now would lie before it.
@@ -74,7 +79,7 @@ fn behind(newest: Option<Timestamp>, quiet: u32, now: Timestamp) -> Option<Times
 /// What a poll did.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// Up to where streams were asked.
+    /// Up to where streams have been asked: a page behind which more is said to follow tells of nothing later than its last event.
     pub(crate) asked: Vec<(StreamId, Timestamp)>,
     /// The service has them no more.
     pub(crate) gone: Vec<StreamId>,
@@ -108,7 +113,7 @@ pub(crate) fn start(
 /// but never after what the polls have asked for already.
 fn common_start(chunk: &[Target], now: Timestamp, reach: Duration) -> Timestamp {
     let least = chunk.iter().map(|t| t.start).min().unwrap_or(now);
-    let asked = chunk.iter().filter_map(|t| t.asked).min().unwrap_or(now) - OVERLAP;
+    let asked = chunk.iter().map(|t| t.asked).min().unwrap_or(now) - OVERLAP;
     least.max((now - reach).min(asked))
 }
 
@@ -138,7 +143,17 @@ pub(crate) struct How {
 }
 
 /// Polls `targets`.
-pub(crate) async fn poll(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, how: How) -> Outcome {
+pub(crate) async fn poll(home: Arc<Streams>, group: Arc<Group>, targets: Vec<Target>, how: How) -> Outcome {
+    let takers: HashMap<StreamId, Vec<Arc<Suffix>>> =
+        targets.iter().map(|target| (target.stream.id, target.suffixes.clone())).collect();
+    let outcome = ask(home, group, targets, how).await;
+    for (id, at) in &outcome.asked {
+        takers.get(id).into_iter().flatten().for_each(|suffix| suffix.was_asked(*at));
+    }
+    outcome
+}
+
+async fn ask(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, how: How) -> Outcome {
     let late_window = home.shared.settings.borrow().late_window;
     let reach = how.reach.unwrap_or(late_window).clamp(OVERLAP.min(late_window), late_window);
     if let [target] = targets.as_slice() {
@@ -270,11 +285,11 @@ async fn one(home: &Arc<Streams>, target: &Target, how: How, late_window: Durati
     let How { weight, now, drain, .. } = how;
     let id = target.stream.id;
     let start = target.behind(now).unwrap_or(target.start);
-    let mut outcome = Outcome { asked: vec![(id, now)], ..Outcome::default() };
+    let mut outcome = Outcome::default();
     let mut paging = Paging::new(target.newest, drain);
     let mut pass = Pass::default();
     let mut cursor = Cursor::onwards(Via::Get, Some(start));
-    let mut newest = start;
+    let mut newest = None;
     for _ in 0..PAGES {
         let page = match cursor.next(&target.stream, weight, None).await {
             Ok(page) => page,
@@ -285,7 +300,7 @@ async fn one(home: &Arc<Streams>, target: &Target, how: How, late_window: Durati
             pass = Pass::default();
         }
         let more = paging.goes_on(page.events.iter(), cursor.limit()) && !page.ended;
-        newest = page.events.iter().map(|e| e.timestamp).fold(newest, Timestamp::max);
+        newest = page.events.iter().map(|e| e.timestamp).chain(newest).max();
         let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
         give.to(target, &mut pass, page.events);
         match give.finish().await {
@@ -294,11 +309,18 @@ async fn one(home: &Arc<Streams>, target: &Target, how: How, late_window: Durati
             Err(fault) => return Outcome::failed(fault),
         }
         outcome.cut = paging.cut;
+        let to = match newest {
+            _ if page.ended => now,
+            Some(newest) => newest.min(now),
+            // Whether a call for one stream has ended tells the next page alone. Soon such polls look there again.
+            None if target.asked >= now - late_window => now,
+            None => target.asked,
+        };
+        outcome.asked = vec![target.asked_to(to)];
         if !more {
             return outcome;
         }
     }
-    outcome.asked = vec![(id, newest.min(now))];
     outcome
 }
 
@@ -331,13 +353,15 @@ impl Several<'_> {
         }
         // Behind what is known of all of them: the page is cut for all at once.
         let behind = chunk.iter().map(|t| t.behind(now)).try_fold(start, |start, at| at.map(|at| start.max(at)));
-        start = behind.unwrap_or(start);
-        let mut outcome = Outcome { asked: chunk.iter().map(|t| (t.stream.id, now)).collect(), ..Outcome::default() };
+        // What was not asked for in time no later poll asks for: this one comes to its end.
+        let is_late = common_start(chunk, now, reach) < now - reach;
+        start = behind.filter(|_| !is_late).unwrap_or(start);
+        let mut outcome = Outcome::default();
         let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
         let mut passes: HashMap<StreamId, Pass> = HashMap::new();
         let mut refused: HashMap<StreamId, Fault> = HashMap::new();
         let (mut token, mut limit): (Option<String>, _) = (None, None);
-        let (mut newest, mut tries) = (start, 0);
+        let (mut newest, mut tries, mut empties) = (None, 0, 0);
         let (mut events, mut added) = (0, 0);
         outcome.whole = (scope == Scope::Group).then_some(true);
         let names: Vec<String> = match scope {
@@ -358,7 +382,7 @@ impl Several<'_> {
             let page = match answer {
                 Ok(page) => page,
                 Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
-                    (start, token, tries) = (newest, None, tries + 1);
+                    (start, token, tries) = (newest.unwrap_or(start), None, tries + 1);
                     passes.clear();
                     continue;
                 }
@@ -370,7 +394,8 @@ impl Several<'_> {
                 Err(fault) => return Outcome::failed(fault),
             };
             let more = paging.goes_on(page.events.iter().map(|(_, e)| e), limit);
-            newest = page.events.iter().map(|(_, e)| e.timestamp).fold(newest, Timestamp::max);
+            newest = page.events.iter().map(|(_, e)| e.timestamp).chain(newest).max();
+            empties = if page.events.is_empty() { empties + 1 } else { 0 };
             events += page.events.len();
             let mut of: HashMap<StreamId, (&Target, Vec<LogEvent>)> = HashMap::new();
             for (name, event) in page.events {
@@ -392,13 +417,17 @@ impl Several<'_> {
             }
             outcome.cut = paging.cut;
             token = page.next;
-            if !more || token.is_none() {
+            let to = if token.is_none() { Some(now) } else { newest.map(|newest| newest.min(now)) };
+            outcome.asked = chunk.iter().map(|t| t.asked_to(to.unwrap_or(t.asked))).collect();
+            if is_late && token.is_some() && empties >= EMPTY_RUN {
+                return each(home, chunk, how, late_window, reach).await;
+            }
+            if !(more || is_late) || token.is_none() {
                 outcome.reach = Some(next_reach(reach, late_window, events, added));
                 return outcome.without(refused);
             }
         }
         outcome.whole = (scope == Scope::Group).then_some(false);
-        outcome.asked = chunk.iter().map(|t| (t.stream.id, newest.min(now))).collect();
         outcome.without(refused)
     }
 }

@@ -11,7 +11,7 @@ use super::poll::{NAMES, Target};
 use super::service::Weight;
 use super::stale::By;
 use super::stream::{Group, Streams};
-use super::vouch::{Trust, edge};
+use super::vouch::{OVERLAP, Trust, edge};
 use crate::clock::Moment;
 use crate::model::Timestamp;
 use std::sync::Arc;
@@ -88,9 +88,9 @@ fn stretch(home: &Streams, calls: u64) -> Duration {
     Duration::from_secs_f64(calls as f64 / (SHARE * rate))
 }
 
-/// Where a stream is read again from.
-fn from(edge: Timestamp, now: Timestamp, late_window: Duration, settle: bool) -> Timestamp {
-    let late = now - late_window;
+/// Where a stream is read again from; not behind what polls have asked for, or what is late would come before what they lack.
+fn from(edge: Timestamp, asked: Timestamp, now: Timestamp, late_window: Duration, settle: bool) -> Timestamp {
+    let late = (now - late_window).min(asked - OVERLAP);
     if settle { late.min(edge) } else { late }
 }
 
@@ -111,8 +111,8 @@ async fn again(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, 
         target.extent.settled_to = edge(&target.extent, chain, settle_after, trust);
     }
     let calls = AtomicU64::new(0);
-    let mut together: Vec<(Timestamp, Target)> =
-        targets.into_iter().map(|t| (from(t.extent.settled_to, now.earliest, late_window, settle), t)).collect();
+    let start = |t: &Target| from(t.extent.settled_to, t.asked, now.earliest, late_window, settle);
+    let mut together: Vec<(Timestamp, Target)> = targets.into_iter().map(|t| (start(&t), t)).collect();
     together.sort_by_key(|(from, _)| *from);
     let usual = together.last().map_or(now.earliest, |(from, _)| *from);
     let split = match together.len() {

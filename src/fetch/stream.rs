@@ -422,6 +422,11 @@ impl Stream {
         }
     }
 
+    /// Whether it is shown from the copy.
+    pub(crate) fn is_shown_stale(&self) -> bool {
+        self.home.shared.stale.get(Copied::Stream(self.id)).is_some()
+    }
+
     /// It is up to date, but for what was passed over.
     pub(crate) fn is_up_to_date(self: &Arc<Self>, by: By) {
         if !self.doubted.load(Ordering::Relaxed) {

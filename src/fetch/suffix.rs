@@ -47,6 +47,8 @@ struct Text {
     /// What the service took in later is new, whatever its stamp.
     ingested_after: Timestamp,
     newest: Option<Timestamp>,
+    /// Up to this moment it has all that the service showed.
+    asked: Timestamp,
     grown_at: Timestamp,
 }
 
@@ -79,6 +81,17 @@ impl Suffix {
     /// Greatest timestamp seen.
     pub(crate) fn newest(&self) -> Option<Timestamp> {
         lock(&self.text).newest
+    }
+
+    /// Up to this moment it has all that the service showed.
+    pub(crate) fn asked(&self) -> Timestamp {
+        lock(&self.text).asked
+    }
+
+    /// Polls have shown it all up to this moment.
+    pub(crate) fn was_asked(&self, at: Timestamp) {
+        let mut text = lock(&self.text);
+        text.asked = text.asked.max(at);
     }
 
     /// Whether there is room for more.
@@ -206,6 +219,7 @@ fn begin(events: &[LogEvent], now: Timestamp, late_window: Duration) -> Text {
     text.newest = events.iter().map(|e| e.timestamp).max();
     text.ingested_after = events.iter().map(|e| e.ingestion_time).max().unwrap_or(now);
     text.grown_at = text.newest.unwrap_or(now);
+    text.asked = now;
     let mut pass = Pass::default();
     missing(pass.page(events.to_vec()), &mut text.counts);
     text.move_horizon(now, late_window);
