@@ -19,6 +19,7 @@ use super::service::Weight;
 use super::stream::{Group, Streams, lock};
 use super::vouch::{AHEAD, Depth, Past, Plan, Trust, back, covered, edge, extend, plan, settles};
 use crate::clock::Moment;
+use crate::error::ErrorKind;
 use crate::model::{LogEvent, StreamId, Timestamp};
 use crate::source::{Call, FilterEvents};
 use crate::store::row::{Extent, Vouch};
@@ -482,9 +483,13 @@ async fn by_names(
         let mut reads = futures_util::stream::iter(alone).buffer_unordered(SIDE_BY_SIDE);
         while let Some((id, read)) = reads.next().await {
             match read {
-                // Told by `read_from`; what is cached of it is all that there is.
-                Err(Fault::Known(_)) => lock(&group.checks.state).note_reads([id], began),
-                Err(fault) if fault.is_of_one_stream() => drop(refused.insert(id, fault)),
+                // It is gone: what is cached of it is all that there is.
+                Err(Fault::Known(error)) if error.kind() == ErrorKind::NotFound => {
+                    lock(&group.checks.state).note_reads([id], began)
+                }
+                Err(fault) if fault.is_of_one_stream() || matches!(fault, Fault::Known(_)) => {
+                    drop(refused.insert(id, fault))
+                }
                 other => other?,
             }
         }

@@ -22,7 +22,9 @@ pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
         }
         SourceErrorKind::Network => (ErrorKind::TimedOut, format!("{call} didn't get through: {message}")),
         SourceErrorKind::Timeout => (ErrorKind::TimedOut, format!("no answer to {call}: {message}")),
-        SourceErrorKind::Denied => (ErrorKind::Denied, format!("logs:{call} is not allowed: {message}")),
+        SourceErrorKind::Denied => {
+            (ErrorKind::Denied, format!("logs:{call} is not allowed: {}", without_resource(&message)))
+        }
         SourceErrorKind::Credentials => {
             (ErrorKind::Denied, format!("the credentials are missing, expired or not accepted: {message}"))
         }
@@ -41,6 +43,16 @@ pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
         }
     };
     Error::new(kind, subject, cause)
+}
+
+/// A refusal names the resource, which is the subject once more: without it, what is missing for a thousand streams is one cause.
+fn without_resource(message: &str) -> String {
+    const BEFORE: &str = " on resource: ";
+    /// What may follow it. A stream's name may hold blanks.
+    const AFTER: [&str; 2] = [" because no ", " with an explicit deny"];
+    let Some((before, resource)) = message.split_once(BEFORE) else { return message.to_owned() };
+    let after = AFTER.iter().filter_map(|after| resource.rfind(after)).min().unwrap_or(resource.len());
+    format!("{before}{}", &resource[after..])
 }
 
 /// The error of the local copy about `subject`.
@@ -92,6 +104,24 @@ mod tests {
         let error = StoreError::new(StoreErrorKind::Sick(StreamId(17)), "can't sync 17.text");
         let told = store_error("/g/s", error).to_string();
         assert!(told.contains("made anew") && !told.contains("removing"), "{told}");
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_one_cause_whatever_it_was_asked_of() {
+        let of = |stream: &str, after: &str| {
+            let message = format!(
+                "AccessDeniedException: User: arn:aws:iam::123456789012:user/reader is not authorized to perform: \
+                 logs:GetLogEvents on resource: arn:aws:logs:eu-west-1:123456789012:log-group:/g:log-stream:{stream}{after}"
+            );
+            to_error("/g/s", SourceError { kind: SourceErrorKind::Denied, call: Call::GetLogEvents, message })
+        };
+        for after in
+            ["", " because no identity-based policy allows the logs:GetLogEvents action", " with an explicit deny"]
+        {
+            let cause = of("a", after).cause().to_owned();
+            assert_eq!(cause, of("no because of b", after).cause());
+            assert!(cause.ends_with(&format!("logs:GetLogEvents{after}")), "{cause}");
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ const REACHES: [Duration; 5] = [
     Duration::from_hours(24 * 400),
 ];
 
+/// How far back from now the first ones reach where the listing's newest event is older.
+const SOON: [Duration; 2] = [Duration::from_mins(1), Duration::from_mins(10)];
+
 /// What has been read: whole pages, oldest first.
 struct Found<'a> {
     stream: &'a Stream,
@@ -146,9 +149,7 @@ async fn backwards(stream: &Arc<Stream>, last: Last, now: Timestamp) -> Result<V
 
 async fn by_windows(stream: &Arc<Stream>, last: Last, now: Timestamp) -> Result<Vec<LogEvent>, Fault> {
     let mut found = nothing(stream, last);
-    // A stream that has been quiet for long ends long ago.
-    let newest = stream.row()?.stream.last_event.map_or(now, |told| told.min(now));
-    let starts = REACHES.iter().map(|reach| Some(newest - *reach)).chain([None]);
+    let starts = starts(stream.row()?.stream.last_event, now);
     let mut end = now + AHEAD + Duration::from_millis(1);
     for start in starts {
         let Some(window) = window(stream, start, end).await? else {
@@ -162,6 +163,15 @@ async fn by_windows(stream: &Arc<Stream>, last: Last, now: Timestamp) -> Result<
         }
     }
     Ok(found.into_events())
+}
+
+/// Where the windows begin, one before the other. A stream that has been quiet for long ends long ago; but what a listing tells of a busy
+/// one may be an hour old, and that hour takes a thousand pages.
+fn starts(told: Option<Timestamp>, now: Timestamp) -> Vec<Option<Timestamp>> {
+    let newest = told.map_or(now, |told| told.min(now));
+    let first = newest - REACHES[0];
+    let soon = SOON.iter().map(|reach| now - *reach).filter(|start| *start > first);
+    soon.chain(REACHES.iter().map(|reach| newest - *reach)).map(Some).chain([None]).collect()
 }
 
 /// The events of a window, of which the oldest are let go where they are too many; `None` if nothing but empty pages comes.
@@ -192,5 +202,27 @@ async fn window(
         if page.stuck {
             return Ok(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_reach_back_from_now_first_and_then_from_what_is_told() {
+        const MINUTE: i64 = 60_000;
+        let now = Timestamp(100 * 24 * 60 * MINUTE);
+        let minutes = |told: Option<i64>| {
+            let starts = starts(told.map(|minutes| now - Duration::from_millis((minutes * MINUTE) as u64)), now);
+            assert!(starts.windows(2).all(|pair| pair[1] < pair[0]), "{starts:?}");
+            assert_eq!(starts.last(), Some(&None), "to the beginning");
+            starts.iter().flatten().map(|start| (now.0 - start.0) / MINUTE).take(3).collect::<Vec<_>>()
+        };
+        assert_eq!(minutes(None), [1, 60, 1_440]);
+        assert_eq!(minutes(Some(0)), [1, 60, 1_440]);
+        assert_eq!(minutes(Some(30)), [1, 10, 31]);
+        assert_eq!(minutes(Some(5)), [1, 6, 65]);
+        assert_eq!(minutes(Some(3 * 1_440)), [1, 10, 4_321]);
     }
 }

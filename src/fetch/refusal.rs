@@ -1,7 +1,8 @@
 //! Calls that a group refuses, whatever is asked: the permission is missing, its class doesn't answer, or the service takes no such request.
 //!
 //! Both event calls give the same events, so where one is refused the other does the work. Policies differ by group and change while
-//! mounted: a refusal is remembered for a minute, during which nobody asks again, and then forgotten. A page of several streams that
+//! mounted: a refusal is remembered for a minute, during which nobody asks again, and then forgotten, or sooner where the other call is
+//! refused, too: then nothing can be read, and which of them is allowed by now must be found out soon. A page of several streams that
 //! can't be read at all is none of these streams' fault: for a minute they are asked one by one, as if such pages were refused.
 
 use crate::source::{Call, SourceError, SourceErrorKind};
@@ -12,6 +13,8 @@ use tokio::time::Instant;
 
 /// How long a refusal is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long it is remembered where the other call is refused, too.
+const REMEMBERED_IN_NEED: Duration = Duration::from_secs(5);
 /// Refusals that are remembered at most; an account has thousands of groups.
 const MOST: usize = 4096;
 
@@ -46,6 +49,13 @@ impl Refusals {
         // still be asked for.
         let is_by_stream = error.kind == SourceErrorKind::Invalid || error.call == Call::GetLogEvents;
         if is_by_stream && EVENT_CALLS.iter().any(|call| self.get(*call, group).is_some()) {
+            let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for other in EVENT_CALLS.into_iter().filter(|other| *other != error.call) {
+                let key = (other, group.to_owned());
+                if refusals.get(&key).is_some_and(|(at, _)| at.elapsed() >= REMEMBERED_IN_NEED) {
+                    refusals.remove(&key);
+                }
+            }
             return;
         }
         let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +140,22 @@ mod tests {
             assert!(refusals.get(Call::GetLogEvents, "/a").is_none(), "policies may allow it by stream");
             assert!(refusals.get(Call::FilterLogEvents, "/a").is_some());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_other_call_is_refused_too_the_first_is_asked_again_soon() {
+        let refusals = Refusals::default();
+        let get = SourceError { call: Call::GetLogEvents, ..failed(SourceErrorKind::Denied) };
+        refusals.note(&about(false), &failed(SourceErrorKind::Denied));
+        refusals.note(&about(false), &get);
+        assert!(
+            refusals.get(Call::FilterLogEvents, "/a").is_some(),
+            "not at once: a read would go from one to the other"
+        );
+        tokio::time::advance(REMEMBERED_IN_NEED).await;
+        assert!(refusals.get(Call::FilterLogEvents, "/a").is_some(), "while the other call does the work");
+        refusals.note(&about(false), &get);
+        assert!(refusals.get(Call::FilterLogEvents, "/a").is_none(), "the policies may have changed places");
     }
 
     #[tokio::test(start_paused = true)]

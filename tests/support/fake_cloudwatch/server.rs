@@ -183,7 +183,7 @@ async fn call(
         }
         Err(_) => None,
     };
-    let refused = refused.and_then(|()| fault.as_ref().map_or(Ok(()), |fault| refuse(fault.kind, name)));
+    let refused = refused.and_then(|()| fault.as_ref().map_or(Ok(()), |fault| refuse(fault.kind, name, line)));
     if let Err(refusal) = refused {
         // A refusal takes the plain latency, however slow the stream is.
         tokio::time::sleep(Duration::from_millis(plan.latency_ms)).await;
@@ -230,7 +230,7 @@ fn admit(state: &State, plan: &Plan, name: &str) -> Result<(), Refusal> {
     if limits.admit(&plan.quotas, &mut chance, name, Instant::now()) { Ok(()) } else { Err(throttled()) }
 }
 
-fn refuse(kind: FaultKind, call: &str) -> Result<(), Refusal> {
+fn refuse(kind: FaultKind, call: &str, asked: &CallLine) -> Result<(), Refusal> {
     let refusal = match kind {
         FaultKind::InternalError => {
             Refusal { status: 500, ..Refusal::new("InternalFailure", "An internal error occurred.") }
@@ -240,13 +240,18 @@ fn refuse(kind: FaultKind, call: &str) -> Result<(), Refusal> {
             ..Refusal::new("ServiceUnavailableException", "The service cannot complete the request.")
         },
         FaultKind::Throttle => throttled(),
-        FaultKind::AccessDenied => Refusal::new(
-            "AccessDeniedException",
-            format!(
-                "User: arn:aws:iam::{ACCOUNT}:user/reader is not authorized to perform: logs:{call} because no \
-                 identity-based policy allows the logs:{call} action"
-            ),
-        ),
+        FaultKind::AccessDenied => {
+            let stream = if call == "GetLogEvents" { asked.streams.first().map_or("", String::as_str) } else { "" };
+            let group = asked.group.as_deref().unwrap_or_default();
+            Refusal::new(
+                "AccessDeniedException",
+                format!(
+                    "User: arn:aws:iam::{ACCOUNT}:user/reader is not authorized to perform: logs:{call} on resource: \
+                     arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{group}:log-stream:{stream} because no identity-based \
+                     policy allows the logs:{call} action"
+                ),
+            )
+        }
         FaultKind::ExpiredCredentials => expired_credentials(),
         FaultKind::ExpiredToken => Refusal::invalid("The specified nextToken is expired."),
         _ => return Ok(()),
