@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 mod aged;
+mod backlog;
 
 /// Events a page unless a test wants the service's own 10,000.
 const PAGE: usize = 100;
@@ -32,6 +33,8 @@ struct Scene {
     /// FilterLogEvents refuses every token.
     refuse_tokens: bool,
     page: Option<usize>,
+    /// Every other page of FilterLogEvents is empty, the first of them first.
+    gaps: bool,
 }
 
 #[derive(Default)]
@@ -126,7 +129,13 @@ impl LogSource for Fake {
             })
             .collect();
         within.sort_by_key(|(_, e)| e.timestamp);
-        let from: usize = request.token.map_or(0, |t| t.parse().unwrap());
+        if scene.gaps && request.token.as_ref().is_none_or(|token| !token.starts_with('g')) {
+            return Ok(FilterPage {
+                events: Vec::new(),
+                next: Some(format!("g{}", request.token.unwrap_or("0".into()))),
+            });
+        }
+        let from: usize = request.token.map_or(0, |t| t.trim_start_matches('g').parse().unwrap());
         let to = (from + scene.page.unwrap_or(PAGE)).min(within.len());
         // One small page comes with a token too; its page is empty and has none.
         let next = (from < to).then(|| to.to_string());
