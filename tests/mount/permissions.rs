@@ -115,8 +115,7 @@ impl Case<'_> {
         &mut self,
         what: &str,
         script: &str,
-        group: &str,
-        stream: &str,
+        (group, stream): (&str, &str),
         right: &[u8],
         may_be_old: bool,
         must: bool,
@@ -157,13 +156,13 @@ impl Case<'_> {
     fn cat(&mut self, what: &str, group: &str, stream: &str, may_be_old: bool, must: bool) {
         let right = self.world.fake.oracle(group, stream);
         let file = self.mounted.file(&format!("{group}/{stream}.log"));
-        self.check(what, &format!("cat {}", file.display()), group, stream, &right, may_be_old, must);
+        self.check(what, &format!("cat {}", file.display()), (group, stream), &right, may_be_old, must);
     }
 
     fn tail(&mut self, what: &str, group: &str, stream: &str, must: bool) {
         let right = self.world.fake.oracle_tail(group, stream, 5);
         let file = self.mounted.file(&format!("{group}/{stream}.log"));
-        self.check(what, &format!("tail -n 5 {}", file.display()), group, stream, &right, false, must);
+        self.check(what, &format!("tail -n 5 {}", file.display()), (group, stream), &right, false, must);
     }
 
     /// `grep -r` over a group of three streams.
