@@ -2,7 +2,7 @@
 //! and no tail leaves out a line.
 
 use crate::support::fake_cloudwatch::{Fault, FaultKind, Synth};
-use crate::world::{Listener, Mounted, World, now, shell};
+use crate::world::{Listener, Mounted, World, now, output, shell};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -539,4 +539,27 @@ fn policies_that_differ_by_group_and_change_places_leave_no_gap() {
         }
     }
     assert!(case.findings.0.is_empty(), "{}", case.findings.0.join("\n"));
+}
+
+/// No call asks for several streams then. Each cached open reads its stream to the end, which the service tells by the third answer, and one
+/// page of what is stamped ahead.
+#[test]
+fn without_filter_log_events_a_cached_open_costs_four_calls() {
+    let files = std::env::var("CWLOGS_OPENS").map_or(50, |number| number.parse().unwrap());
+    let mut world = World::start();
+    for i in 0..files {
+        world.put_history("g", &format!("s{i:04}"), &[format!("line of {i}")]);
+    }
+    let mounted = world.mount(&["--poll-interval", "5m"]);
+    let count = format!("cat {}/*.log | wc -l", mounted.file("g").display());
+    assert_eq!(output(&count).trim(), files.to_string());
+    world.fake.change(|plan| plan.faults = lacking(None, 0b0111));
+    std::thread::sleep(Duration::from_millis(1_100));
+    world.fake.reset_calls();
+    let started = Instant::now();
+    assert_eq!(output(&count).trim(), files.to_string());
+    let calls = world.fake.calls();
+    println!("{files} cached opens: {calls:?} in {:?}", started.elapsed());
+    assert_eq!(calls.of("GetLogEvents"), 4 * files, "{calls:?}");
+    assert!(calls.of("FilterLogEvents") <= 2, "{calls:?}");
 }
