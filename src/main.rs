@@ -37,7 +37,13 @@ fn main() -> ExitCode {
     if cli.unmount {
         return unmount(&mountpoint);
     }
-    daemon::run(cli, env, config).map_or_else(|error| fail(error.to_string()), |()| ExitCode::SUCCESS)
+    match daemon::run(cli, env, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            fail(failure.to_string());
+            ExitCode::from(failure.status())
+        }
+    }
 }
 
 fn unmount(mountpoint: &Path) -> ExitCode {

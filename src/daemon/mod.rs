@@ -20,12 +20,28 @@ pub use verify::verify_cache;
 
 /// Why the mount couldn't be started or went down: one line, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(String);
+#[error("{why}")]
+pub struct Failure {
+    why: String,
+    status: u8,
+}
+
+/// Exit status of a mount whose connection to the kernel broke.
+const BROKEN: u8 = 3;
 
 impl Failure {
     /// `why` is made printable: it ends up on a terminal.
     pub fn new(why: impl std::fmt::Display) -> Failure {
-        Failure(crate::model::printable(&why.to_string()))
+        Failure { why: crate::model::printable(&why.to_string()), status: 1 }
+    }
+
+    /// The mount stood, and what it was served by broke.
+    pub(crate) fn broken(why: impl std::fmt::Display) -> Failure {
+        Failure { status: BROKEN, ..Failure::new(why) }
+    }
+
+    /// The process's exit status: 1, or 3 if a mount that stood broke.
+    pub fn status(&self) -> u8 {
+        self.status
     }
 }

@@ -47,7 +47,8 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
         return background::launch();
     }
     let parent = cli.background_child.then(Parent::adopt).transpose()?;
-    let log = Log::start(config.verbosity);
+    let log = Log::start(config.verbosity)?;
+    let last_lines = log.last_lines();
     process::raise_open_files_limit();
     process::keep_memory_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -63,7 +64,7 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
     runtime.spawn(pass_on(signals, stop.clone(), reload));
 
     let in_background = parent.is_some();
-    match Running::start(&runtime, &config, &log, in_background, &stop) {
+    let failure = match Running::start(&runtime, &config, &log, in_background, &stop) {
         Ok(Some(running)) => {
             let told = parent.map_or(Ok(()), Parent::ready);
             if told.is_err() {
@@ -75,29 +76,26 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
             runtime.spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas, fetch, store, tree }));
             runtime.spawn(keep_house(running.store.clone(), running.fetch.clone(), stop.clone()));
             runtime.spawn(write_sizes(running.store.clone(), stop.clone()));
-            running.until_ended(runtime, &stop);
-            told
+            return running.until_ended(runtime, &stop).and(told);
         }
         // Stopped before it was mounted: nothing to say in the foreground, nothing left behind.
-        Ok(None) => match parent {
-            Some(parent) => parent.fail(&Failure::new("stopped by a signal before the mount was ready")),
-            None => Ok(()),
-        },
-        Err(failure) => match parent {
-            Some(parent) => parent.fail(&failure),
-            None => Err(failure),
-        },
+        Ok(None) if parent.is_none() => return Ok(()),
+        Ok(None) => Failure::new("stopped by a signal before the mount was ready"),
+        Err(failure) => failure,
+    };
+    match parent {
+        Some(parent) => {
+            drop(last_lines);
+            parent.fail(&failure)
+        }
+        None => Err(failure),
     }
 }
 
-/// Passes signals on; the second request to stop ends the process there and then.
+/// Passes signals on.
 async fn pass_on(mut signals: Signals, stop: CancellationToken, reload: tokio::sync::mpsc::Sender<()>) {
     loop {
         match signals.next().await {
-            Ask::Stop if stop.is_cancelled() => {
-                tracing::warn!("forced to end; the next start recovers the cache");
-                std::process::exit(1);
-            }
             Ask::Stop => stop.cancel(),
             // A reload that is still waiting reads the newest file too.
             Ask::Reload => drop(reload.try_send(())),
@@ -157,8 +155,8 @@ impl Running {
         }
     }
 
-    /// Waits for a signal or an unmount, then ends everything in order.
-    fn until_ended(self, runtime: Runtime, stop: &CancellationToken) {
+    /// Waits for a signal or an unmount, then ends everything in order. Fails if the mount broke.
+    fn until_ended(self, runtime: Runtime, stop: &CancellationToken) -> Result<(), Failure> {
         let (ended, session_end) = mpsc::channel();
         let waits = self.mount.clone();
         let watched = stop.clone();
@@ -174,8 +172,17 @@ impl Running {
         }
         runtime.block_on(stop.cancelled());
         notify::stopping();
+        let mut ended = Ok(());
         if session_end.try_recv().is_ok() {
-            tracing::info!("unmounted from outside");
+            if self.mount.is_there() {
+                ended = Err(Failure::broken(
+                    "the connection to the kernel ended under the mount; mount again, and see `dmesg` for who ended it",
+                ));
+                tracing::warn!("the connection to the kernel ended under the mount");
+                self.mount.stop();
+            } else {
+                tracing::info!("unmounted from outside");
+            }
         } else {
             self.mount.stop();
             let _ = session_end.recv_timeout(SESSION_END);
@@ -196,6 +203,7 @@ impl Running {
         }
         self.mountpoint.clean_up();
         runtime.shutdown_timeout(LEFTOVERS);
+        ended
     }
 }
 

@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// Proves the copies that `globs` chooses (all if empty). Whether all are equal at the end.
 pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result<bool, Failure> {
     // What is found is told line by line; the log has only what a person asks for, and errors.
-    let _log = Log::start(if config.verbosity > 0 { config.verbosity } else { -1 });
+    let log = Log::start(if config.verbosity > 0 { config.verbosity } else { -1 })?;
+    let _last_lines = log.last_lines();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -3,7 +3,7 @@
 use super::answer::{Answerer, Asked};
 use super::attr::{file_attr, kind};
 use super::caller::{PROC, may_pass_through};
-use super::disk::disk_space;
+use super::disk::Disk;
 use crate::report::requests::Request as Kind;
 use crate::tree::{Caller, Entry, Ino, Tree};
 use fuser::*;
@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 pub(super) struct Adapter {
     pub(super) tree: Arc<Tree>,
     pub(super) answerer: Answerer,
+    pub(super) disk: Arc<Disk>,
     /// Told once the session's loops have ended.
     pub(super) ended: SyncSender<()>,
 }
@@ -348,14 +349,16 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, ino: INodeNo, reply: ReplyStatfs) {
         self.count(Kind::Other);
-        match disk_space(self.tree.cache_dir()) {
+        let disk = self.disk.clone();
+        let work = async move { Ok(disk.space().await) };
+        self.answerer.answer(Self::asked("statfs", request, ino), work, move |result| match result {
             Ok(disk) => {
                 reply.statfs(disk.blocks, disk.free, disk.available, 0, 0, disk.block_size, 255, disk.block_size)
             }
-            Err(_) => reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096),
-        }
+            Err(errno) => reply.error(errno),
+        });
     }
 
     fn setxattr(

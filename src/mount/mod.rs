@@ -24,21 +24,23 @@ use crate::tree::Tree;
 use adapter::Adapter;
 use answer::Answerer;
 use calls::Calls;
+use disk::Disk;
 use fuser::Session;
 use gate::Gate;
 use notify::Messenger;
 pub use options::MountOptions;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
+use unmount::Mounted;
 
 /// How often inotify watches are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A mount that answers.
 pub struct Mount {
-    mountpoint: PathBuf,
+    mounted: Mounted,
     state: Arc<State>,
 }
 
@@ -60,9 +62,11 @@ impl Mount {
         let failed = |cause: String| Error::new(ErrorKind::Damaged, mountpoint.to_string_lossy(), cause);
         let (ended_in, ended) = mpsc::sync_channel(1);
         let answerer = Answerer::new(tree.clone(), runtime);
-        let adapter = Adapter { tree: tree.clone(), answerer, ended: ended_in };
+        let disk = Disk::of(tree.cache_dir());
+        let adapter = Adapter { tree: tree.clone(), answerer, disk, ended: ended_in };
         let session = Session::new(adapter, mountpoint, &options.to_fuser()?)
             .map_err(|e| failed(format!("can't mount: {e} (`cwlogs-mount --check` looks at FUSE)")))?;
+        let mounted = Mounted::at(mountpoint).map_err(|e| failed(format!("the mount table can't be read: {e}")))?;
         let notifier = session.notifier();
         let state = Arc::new(State::default());
 
@@ -98,7 +102,7 @@ impl Mount {
             })
             .map_err(failed)?;
         }
-        Ok(Mount { mountpoint: mountpoint.to_path_buf(), state })
+        Ok(Mount { mounted, state })
     }
 
     /// Waits until the mount is gone, by whomever.
@@ -107,12 +111,18 @@ impl Mount {
         drop(self.state.changed.wait_while(over, |over| !*over).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Detaches the mount at once, whoever uses it. Open files answer on until they are closed or the process ends.
+    /// Whether it still stands. One whose session has ended though it does is broken: every call on it fails.
+    pub fn is_there(&self) -> bool {
+        self.mounted.is_there()
+    }
+
+    /// Detaches the mount at once, whoever uses it. Open files answer on until they are closed or the process ends. What else is mounted
+    /// at its place by now stays.
     pub fn stop(&self) {
         if self.state.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
-        if let Err(error) = unmount::detach(&self.mountpoint) {
+        if let Err(error) = self.mounted.detach() {
             tracing::warn!(%error, "not unmounted");
         }
     }

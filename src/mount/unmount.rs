@@ -37,6 +37,7 @@ fn shown(path: &Path) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     id: u64,
+    device: String,
     mount_point: PathBuf,
     fs_type: String,
     source: String,
@@ -59,9 +60,10 @@ fn parse_entry(line: &[u8]) -> Option<Entry> {
     let mut fields = line.split(|&b| b == b' ');
     let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let mount_point = PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.nth(3)?)));
+    let device = text(fields.nth(1)?);
+    let mount_point = PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.nth(1)?)));
     let mut after = fields.skip_while(|field| *field != b"-").skip(1);
-    Some(Entry { id, mount_point, fs_type: text(after.next()?), source: text(after.next()?) })
+    Some(Entry { id, device, mount_point, fs_type: text(after.next()?), source: text(after.next()?) })
 }
 
 /// Undoes the table's `\040` for space, tab, newline and backslash.
@@ -92,6 +94,46 @@ fn mounted_at(path: &Path) -> io::Result<Option<Entry>> {
 /// Whether one of our mounts is at `path`, dead or alive.
 pub fn is_mounted(path: &Path) -> bool {
     mounted_at(path).is_ok_and(|entry| entry.is_some_and(|entry| entry.is_ours()))
+}
+
+/// One mount of ours, wherever it is by now.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    /// The kernel's number of it; mount points may change hands.
+    id: u64,
+    /// Of its file system, which nobody else gets while we serve it: numbers of mounts are used again.
+    device: String,
+}
+
+impl Mounted {
+    /// The one that was just mounted at `path`.
+    pub(super) fn at(path: &Path) -> io::Result<Mounted> {
+        match mounted_at(path)? {
+            Some(entry) if entry.is_ours() => Ok(Mounted { id: entry.id, device: entry.device }),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "it isn't there")),
+        }
+    }
+
+    /// Whether it is in the table. Where that can't be read it counts as there.
+    pub(super) fn is_there(&self) -> bool {
+        mount_table().map_or(true, |table| table.iter().any(|entry| self.is(entry)))
+    }
+
+    fn is(&self, entry: &Entry) -> bool {
+        entry.id == self.id && entry.device == self.device && entry.is_ours()
+    }
+
+    /// Takes it away, if it is there still; nothing else that is mounted at its place.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let table = mount_table()?;
+        let Some(entry) = table.iter().find(|entry| self.is(entry)) else { return Ok(()) };
+        let uppermost = table.iter().rev().find(|other| other.mount_point == entry.mount_point);
+        if uppermost.is_some_and(|uppermost| uppermost.id != self.id) {
+            let why = format!("something else is mounted over it at {}; unmount both", shown(&entry.mount_point));
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+        }
+        detach(&entry.mount_point)
+    }
 }
 
 /// Takes the uppermost mount off `path`: at once for newcomers, for those who have files open when they close them.
@@ -255,7 +297,7 @@ mod tests {
         let line =
             br"36 35 0:40 / /home/ada/aws\040logs\134 rw,nosuid shared:1 master:2 - fuse.cwlogs cwlogs:eu-west-1 rw";
         let entry = parse_entry(line).unwrap();
-        assert_eq!(entry.id, 36);
+        assert_eq!((entry.id, entry.device.as_str()), (36, "0:40"));
         assert_eq!(entry.mount_point, Path::new("/home/ada/aws logs\\"));
         assert!(entry.is_ours());
         let other = parse_entry(b"1 0 8:1 / / rw - ext4 /dev/sda1 rw").unwrap();

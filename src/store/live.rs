@@ -53,6 +53,8 @@ pub(crate) struct Room {
     pub(crate) swept: AtomicBool,
     /// Bytes that were set aside at a start.
     pub(crate) aside: AtomicU64,
+    /// Bytes that the cache took when that was last looked at.
+    pub(crate) last_used: AtomicU64,
     /// Bytes in renditions.
     pub(crate) rendered: AtomicU64,
     /// Numbers rendition files.
@@ -105,6 +107,7 @@ impl Room {
             evicted: AtomicU64::new(0),
             swept: AtomicBool::new(false),
             aside: AtomicU64::new(0),
+            last_used: AtomicU64::new(0),
             rendered: AtomicU64::new(0),
             renditions: AtomicU64::new(0),
             busy: Mutex::default(),
@@ -126,7 +129,9 @@ impl Room {
     pub(crate) fn used_bytes(&self) -> u64 {
         let catalogue = std::fs::metadata(self.dir.join("catalogue.redb")).map_or(0, |m| m.len());
         let (aside, rendered) = (self.aside.load(Ordering::Relaxed), self.rendered.load(Ordering::Relaxed));
-        self.catalogue.file_bytes().unwrap_or(0) + rendered + aside + catalogue
+        let used = self.catalogue.file_bytes().unwrap_or(0) + rendered + aside + catalogue;
+        self.last_used.store(used, Ordering::Relaxed);
+        used
     }
 
     /// The live side of a stream if anybody holds it.

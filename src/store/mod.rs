@@ -238,6 +238,7 @@ impl Store {
         let room = Room::new(dir, disk, catalogue);
         // What can't be counted is there all the same; eviction then takes a little less.
         room.aside.store(aside::bytes(dir).unwrap_or(0), Ordering::Relaxed);
+        room.used_bytes();
         Ok(Arc::new(room))
     }
 
@@ -445,6 +446,11 @@ impl Store {
     /// Bytes that the cache takes on disk.
     pub fn used_bytes(&self) -> u64 {
         self.room.used_bytes()
+    }
+
+    /// The same as it was last looked at, at most some commits ago; the disk isn't asked.
+    pub fn last_used_bytes(&self) -> u64 {
+        self.room.last_used.load(Ordering::Relaxed)
     }
 
     /// Sets how large the cache may grow. If it is larger already, [`Store::make_room`] or the next commit takes text away.

@@ -56,7 +56,7 @@ impl Tree {
     fn status_facts(&self) -> StatusFacts {
         let mut facts = self.fetch.activity();
         facts.now = Timestamp::from_system_time(SystemTime::now());
-        facts.cache_bytes = self.store.used_bytes();
+        facts.cache_bytes = self.store.last_used_bytes();
         facts.cache_limit = self.store.limits().size;
         facts.evicted = self.store.evicted();
         facts

@@ -253,7 +253,7 @@ pub(crate) fn detach(path: &Path) {
 }
 
 /// As `detach`; whoever waits for an answer gets an error.
-fn abort(path: &Path) {
+pub(crate) fn abort(path: &Path) {
     unmount(path, libc::MNT_DETACH | libc::MNT_FORCE);
 }
 

@@ -6,7 +6,8 @@
  *   byte 64 and on  lines "CALL ERRNO PART": CALL fails with ERRNO on files whose path holds PART, or ends in it where PART ends in
  *                   a dollar sign; a NUL ends them
  *
- * CALL is open, read, write, cut, sync, rename, remove or mkdir. A failing sync has written nothing, and a failing write not a byte. */
+ * CALL is open, read, write, cut, sync, rename, remove, mkdir, stat or space. A failing sync has written nothing, and a failing write not a
+ * byte. Where ERRNO is -1 the disk stands still: the call waits until nothing fails any more, and then goes on. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -79,7 +81,8 @@ static int failure_of(const char *call, int fd) {
 #define FAIL(number)                                                                                                           \
     do {                                                                                                                       \
         int failed = (number);                                                                                                 \
-        if (failed) {                                                                                                          \
+        while (failed < 0 && faults[0]) usleep(10000);                                                                         \
+        if (failed > 0) {                                                                                                        \
             errno = failed;                                                                                                    \
             return -1;                                                                                                         \
         }                                                                                                                      \
@@ -130,6 +133,27 @@ PREAD(pread64)
     }
 PWRITE(pwrite)
 PWRITE(pwrite64)
+
+ssize_t write(int fd, const void *from, size_t size) {
+    REAL(ssize_t, "write", int, const void *, size_t);
+    FAIL(failure_of("write", fd));
+    return real(fd, from, size);
+}
+
+#define SPACE(name)                                                                                                            \
+    int name(const char *path, struct name *to) {                                                                              \
+        REAL(int, #name, const char *, struct name *);                                                                         \
+        FAIL(failure("space", path));                                                                                          \
+        return real(path, to);                                                                                                 \
+    }
+SPACE(statvfs)
+SPACE(statvfs64)
+
+int statx(int dir, const char *path, int flags, unsigned mask, struct statx *to) {
+    REAL(int, "statx", int, const char *, int, unsigned, struct statx *);
+    FAIL(path && *path ? failure("stat", path) : failure_of("stat", dir));
+    return real(dir, path, flags, mask, to);
+}
 
 #define CUT(name)                                                                                                              \
     int name(int fd, off_t len) {                                                                                              \

@@ -1,0 +1,209 @@
+//! Nothing that is written or told can freeze the mount: a log that nobody reads, a disk that stands still.
+
+use crate::support::failing_disk::{FailingDisk, Fault};
+use crate::world::{Mounted, World, abort, detach, is_mounted, output, shell};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Files whose reads have something to say in the log.
+const FILES: usize = 200;
+
+/// A daemon whose standard error is a pipe that is never read; killed when dropped.
+struct Unread {
+    daemon: Child,
+    path: PathBuf,
+}
+
+impl Unread {
+    fn start(world: &World, path: &Path, arguments: &[&str], disk: Option<&FailingDisk>) -> Unread {
+        let mut command = world.command();
+        command.args(arguments).arg("--foreground").arg(path);
+        if let Some(disk) = disk {
+            disk.beneath(&mut command);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let daemon = command.spawn().unwrap();
+        let stderr = daemon.stderr.as_ref().unwrap().as_raw_fd();
+        // SAFETY: fcntl on an open pipe, with a plain number.
+        assert!(unsafe { libc::fcntl(stderr, libc::F_SETPIPE_SZ, 4096) } > 0);
+        let unread = Unread { daemon, path: path.to_owned() };
+        let started = Instant::now();
+        while !is_mounted(path) {
+            assert!(started.elapsed() < Duration::from_secs(20), "not mounted in 20 s");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        unread
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: kill has no memory preconditions; the process is our own child.
+        unsafe { libc::kill(self.daemon.id() as i32, signal) };
+    }
+
+    fn ends_within(&mut self, time: Duration) -> std::process::ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.daemon.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < time, "the daemon lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A script that must end well within some seconds.
+    fn answers(&self, script: &str) -> String {
+        let answer = shell(&format!("cd {} && timeout -s KILL 10 bash -c '{script}'", self.path.display()));
+        assert!(answer.status.success(), "{script}: {} {}", answer.status, String::from_utf8_lossy(&answer.stderr));
+        String::from_utf8(answer.stdout).unwrap()
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        abort(&self.path);
+        let _ = self.daemon.wait();
+        detach(&self.path);
+    }
+}
+
+fn folder(world: &World, name: &str) -> PathBuf {
+    let path = world.folder().join(name);
+    std::fs::create_dir(&path).unwrap();
+    path
+}
+
+fn populated() -> World {
+    let world = World::start();
+    for i in 0..FILES {
+        world.put_history("g", &format!("s{i:03}"), &[format!("line of {i}")]);
+    }
+    world
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+    let world = populated();
+    let mut mount = Unread::start(&world, &folder(&world, "mnt"), &["-v", "-v"], None);
+    // Each call has lines of its own: far more than a pipe of one page takes.
+    assert_eq!(mount.answers("cat g/*.log | wc -l").trim(), FILES.to_string());
+    for _ in 0..3 {
+        assert_eq!(mount.answers("cat g/*.log | wc -l").trim(), FILES.to_string());
+        assert!(mount.answers("cat .cwlogs/status").contains("GetLogEvents"));
+        mount.answers("ls -l g >/dev/null; df . >/dev/null");
+    }
+    mount.signal(libc::SIGTERM);
+    assert!(mount.ends_within(Duration::from_secs(10)).success());
+    assert!(!is_mounted(&mount.path));
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_up_neither_what_is_cached_nor_the_end() {
+    let world = populated();
+    let disk = FailingDisk::new(world.folder());
+    let log = world.folder().join("cache.log");
+    let arguments = ["-v", "-v", "--log-file", log.to_str().unwrap()];
+    let mut mount = Unread::start(&world, &folder(&world, "mnt"), &arguments, Some(&disk));
+    assert_eq!(mount.answers("cat g/*.log | wc -l").trim(), FILES.to_string());
+    mount.answers("df . >/dev/null");
+    let stands = |call| Fault { call, errno: -1, part: "/cache".to_owned() };
+    disk.fail(&["open", "write", "cut", "sync", "rename", "remove", "mkdir", "stat", "space"].map(stands));
+    for _ in 0..3 {
+        assert!(mount.answers("cat .cwlogs/status").contains("GetLogEvents"));
+        mount.answers("df . >/dev/null");
+        // No name, size or byte of it needs the disk but by reading.
+        mount.answers("ls -l g >/dev/null; cat g/s000.log >/dev/null");
+    }
+    // It can't write out what it has; the second signal waits for nothing.
+    mount.signal(libc::SIGTERM);
+    std::thread::sleep(Duration::from_millis(300));
+    mount.signal(libc::SIGTERM);
+    assert_eq!(mount.ends_within(Duration::from_secs(5)).code(), Some(1));
+    disk.fail(&[]);
+}
+
+#[test]
+fn one_signal_after_an_unmount_is_the_first() {
+    let mut world = populated();
+    for lazy in [false, true] {
+        let mounted = world.mount(&[]);
+        assert_eq!(output(&format!("cat {}/*.log | wc -l", mounted.file("g").display())).trim(), FILES.to_string());
+        shell(&format!("fusermount3 -u {} {}", if lazy { "-z" } else { "" }, mounted.path().display()));
+        mounted.signal(libc::SIGTERM);
+        let (status, log) = mounted.wait();
+        assert!(status.success() && !log.contains("forced"), "{status}: {log}");
+    }
+}
+
+#[test]
+fn an_unmount_by_others_is_no_failure() {
+    let mut world = populated();
+    let mounted = world.mount(&[]);
+    shell(&format!("umount {}", mounted.path().display()));
+    let (status, log) = mounted.wait();
+    assert!(status.success() && log.contains("unmounted from outside") && !log.contains("WARN"), "{status}: {log}");
+}
+
+/// Aborts the mount's connection as an administrator does, by the control file system.
+fn abort_connection(mounted: &Mounted) {
+    use std::os::unix::fs::MetadataExt;
+    let connections = Path::new("/sys/fs/fuse/connections");
+    let own = is_mounted(connections);
+    if !own {
+        assert!(shell(&format!("mount -t fusectl none {}", connections.display())).status.success(), "fusectl");
+    }
+    let device = std::fs::metadata(mounted.path()).unwrap().dev();
+    std::fs::write(connections.join(libc::minor(device).to_string()).join("abort"), "1").unwrap();
+    if !own {
+        shell(&format!("umount {}", connections.display()));
+    }
+}
+
+#[test]
+fn a_connection_that_is_aborted_is_told_and_leaves_no_dead_mount() {
+    let mut world = populated();
+    let mounted = world.mount(&[]);
+    let path = mounted.path().to_owned();
+    abort_connection(&mounted);
+    let (status, log) = mounted.wait();
+    assert_eq!(status.code(), Some(3), "{:?} {log}", status.signal());
+    assert!(log.contains("WARN") && log.contains("connection to the kernel ended"), "{log}");
+    assert!(!is_mounted(&path));
+}
+
+#[test]
+fn what_is_mounted_in_its_place_stays() {
+    let mut world = populated();
+    let mounted = world.mount(&[]);
+    let path = mounted.path().to_owned();
+    let held = std::fs::File::open(mounted.file("g/s000.log")).unwrap();
+    let shown = path.display().to_string();
+    shell(&format!("umount -l {shown} && mount -t tmpfs none {shown} && touch {shown}/theirs"));
+    assert!(path.join("theirs").exists());
+    mounted.signal(libc::SIGTERM);
+    let (status, log) = mounted.wait_leaving_the_mount();
+    assert!(status.success(), "{status}: {log}");
+    assert!(path.join("theirs").exists(), "{log}");
+    drop(held);
+    detach(&path);
+}
+
+#[test]
+fn what_is_mounted_over_it_stays() {
+    let mut world = populated();
+    let mounted = world.mount(&[]);
+    let path = mounted.path().to_owned();
+    let shown = path.display().to_string();
+    shell(&format!("mount -t tmpfs none {shown} && touch {shown}/theirs"));
+    mounted.signal(libc::SIGTERM);
+    let (status, log) = mounted.wait_leaving_the_mount();
+    assert!(status.success(), "{status}: {log}");
+    assert!(log.contains("something else is mounted over it"), "{log}");
+    assert!(path.join("theirs").exists());
+    detach(&path);
+    detach(&path);
+}
