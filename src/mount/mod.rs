@@ -1,6 +1,7 @@
 //! The kernel's side: the only room that names fuser.
 //!
-//! Threads: the session's few, which decode and answer what is ready; the notifier, which tells the kernel of sizes; the poker,
+//! Threads: the session's few, which decode and answer what is ready; the notifier, which tells the kernel of sizes, and one that takes its
+//! place where it waits; the poker,
 //! which lets watchers hear of growth; the one that makes calls on our own mount; the watcher, which looks for inotify
 //! watches. What waits, waits in the runtime.
 
@@ -12,6 +13,7 @@ mod calls;
 mod disk;
 mod errno;
 mod gate;
+mod lead;
 mod notify;
 pub mod options;
 mod poke;
@@ -27,7 +29,7 @@ use calls::Calls;
 use disk::Disk;
 use fuser::Session;
 use gate::Gate;
-use notify::Messenger;
+use notify::{Messenger, Notices};
 pub use options::MountOptions;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,8 +81,10 @@ impl Mount {
             spawn("poker", move || poke::run(&tree, &calls, &gate, &notifier, &pokes)).map_err(failed)?;
         }
         {
-            let (tree, notifier) = (tree.clone(), notifier.clone());
-            spawn("notifier", move || notify::run(&tree, &notifier, &gate, &notices, &pokes_in)).map_err(failed)?;
+            let notices = Notices::new(tree.clone(), notifier.clone(), gate, notices, pokes_in);
+            let standing = notices.clone();
+            spawn("notifier", move || notices.run(0)).map_err(failed)?;
+            spawn("notifier-next", move || standing.stand_by()).map_err(failed)?;
         }
         tree.connect(Arc::new(Messenger::new(notifier, notices_in)), caller);
         // Last: the first request may come with the first answer.

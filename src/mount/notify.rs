@@ -1,13 +1,18 @@
-//! The thread that owns the notifier. It alone tells the kernel of sizes and stale names: a notification may wait for a page that
+//! The threads that own the notifier. They alone tell the kernel of sizes and stale names: a notification may wait for a page that
 //! a read in flight holds, so it must never come from a thread that answers reads.
+//!
+//! One thread at a time takes notices. Where the one that it carries out waits for a read, which may itself wait for the network, another
+//! thread takes over (see [`Lead`]): one file never delays another. A file's next notice comes once its last one is over, so each has at
+//! most one such thread.
 
 use super::gate::Gate;
+use super::lead::Lead;
 use super::poke::Poke;
 use crate::tree::{Ino, Kernel, Notice, Pages, Tree};
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The tree's way to both threads.
@@ -55,48 +60,102 @@ impl Pages for KernelPages<'_> {
 /// How often names that couldn't be dropped are tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Carries notices out until the mount is gone.
-pub(super) fn run(
-    tree: &Tree,
-    notifier: &Notifier,
-    gate: &Arc<Gate>,
-    notices: &Receiver<Notice>,
-    pokes: &Sender<Poke>,
-) {
-    let mut stale: Vec<(Ino, OsString)> = Vec::new();
-    loop {
-        let next = if stale.is_empty() {
-            notices.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            notices.recv_timeout(RETRY)
-        };
-        match next {
-            Ok(Notice::Content { file, done }) => {
-                let ino = file.inode();
-                let grew = {
-                    let _passage = gate.enter(ino);
-                    file.tell(&KernelPages(notifier))
-                };
-                drop(done);
-                if grew {
-                    let _ = pokes.send(Poke::Grown(ino));
+/// What the threads share.
+pub(super) struct Notices {
+    pub(super) tree: Arc<Tree>,
+    pub(super) notifier: Notifier,
+    pub(super) gate: Arc<Gate>,
+    pub(super) pokes: Sender<Poke>,
+    lead: Lead,
+    /// The leader's.
+    queue: Mutex<Queue>,
+}
+
+struct Queue {
+    notices: Receiver<Notice>,
+    /// Names to be dropped once nothing is asked in their folders.
+    stale: Vec<(Ino, OsString)>,
+}
+
+impl Notices {
+    pub(super) fn new(
+        tree: Arc<Tree>,
+        notifier: Notifier,
+        gate: Arc<Gate>,
+        notices: Receiver<Notice>,
+        pokes: Sender<Poke>,
+    ) -> Arc<Notices> {
+        let queue = Mutex::new(Queue { notices, stale: Vec::new() });
+        Arc::new(Notices { tree, notifier, gate, pokes, lead: Lead::default(), queue })
+    }
+
+    /// Carries notices out until the mount is gone, or another thread has taken over.
+    pub(super) fn run(&self, term: u64) {
+        while let Some(notice) = self.next() {
+            match notice {
+                Notice::Content { file, done } => {
+                    let ino = file.inode();
+                    self.lead.begin();
+                    let grew = {
+                        let _passage = self.gate.enter(ino);
+                        file.tell(&KernelPages(&self.notifier))
+                    };
+                    let leads = self.lead.end(term);
+                    drop(done);
+                    if grew {
+                        let _ = self.pokes.send(Poke::Grown(ino));
+                    }
+                    if !leads {
+                        return;
+                    }
                 }
+                Notice::Poke(ino) => drop(self.pokes.send(Poke::Grown(ino))),
+                Notice::NewName { parent, name } => drop(self.pokes.send(Poke::Made(parent, name))),
+                Notice::StaleName { parent, name } => self.queue().stale.push((parent, name)),
             }
-            Ok(Notice::Poke(ino)) => drop(pokes.send(Poke::Grown(ino))),
-            Ok(Notice::NewName { parent, name }) => drop(pokes.send(Poke::Made(parent, name))),
-            Ok(Notice::StaleName { parent, name }) => stale.push((parent, name)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
         }
-        // In a folder with an unanswered lookup this would freeze the folder until the answer.
-        stale.retain(|(parent, name)| {
-            if !tree.is_quiet(*parent) {
-                return true;
+        self.lead.end_all();
+    }
+
+    /// Takes over, again and again, where a notice waits for long; until the mount is gone.
+    pub(super) fn stand_by(self: &Arc<Self>) {
+        while let Some(term) = self.lead.wait_to_take_over() {
+            let notices = Arc::clone(self);
+            if let Err(error) = super::spawn("notifier", move || notices.run(term)) {
+                tracing::warn!(%error, "growth of files may be shown late");
+                self.run(term);
             }
-            if let Err(error) = notifier.inval_entry(INodeNo(parent.0), name) {
-                tracing::debug!(parent = parent.0, %error, "name not dropped");
+        }
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next notice; `None` if the mount is gone.
+    fn next(&self) -> Option<Notice> {
+        let mut queue = self.queue();
+        loop {
+            // In a folder with an unanswered lookup this would freeze the folder until the answer.
+            queue.stale.retain(|(parent, name)| {
+                if !self.tree.is_quiet(*parent) {
+                    return true;
+                }
+                if let Err(error) = self.notifier.inval_entry(INodeNo(parent.0), name) {
+                    tracing::debug!(parent = parent.0, %error, "name not dropped");
+                }
+                false
+            });
+            let next = if queue.stale.is_empty() {
+                queue.notices.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                queue.notices.recv_timeout(RETRY)
+            };
+            match next {
+                Ok(notice) => return Some(notice),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
-            false
-        });
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Nothing that is written or told can freeze the mount: a log that nobody reads, a disk that stands still.
 
 use crate::support::failing_disk::{FailingDisk, Fault};
-use crate::world::{Mounted, World, abort, detach, is_mounted, output, shell};
+use crate::support::fake_cloudwatch::{Slow, Which};
+use crate::world::{Listener, Mounted, World, abort, detach, is_mounted, output, read, shell};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -206,4 +208,55 @@ fn what_is_mounted_over_it_stays() {
     assert!(path.join("theirs").exists());
     detach(&path);
     detach(&path);
+}
+
+/// A reader waits for text that was taken out of the cache, while its file grows: the kernel is told of that once the reader has its page,
+/// and of other files' growth meanwhile.
+#[test]
+fn a_reader_that_waits_for_evicted_text_delays_no_other_file() {
+    let mut world = World::start();
+    let lines: Vec<String> = (0..2_000).map(|i| format!("{i:05} {}", "x".repeat(1_000))).collect();
+    world.put_history("g", "big", &lines);
+    world.put_history("g", "other", &["first".into()]);
+    world.put_history("h", "cold", &["cold".into()]);
+    let mounted = world.mount(&[]);
+    let whole = read(&mounted.file("g/big.log")).unwrap();
+    read(&mounted.file("g/other.log")).unwrap();
+    mounted.unmount();
+
+    // So small that it lets go of the text as it starts.
+    let mounted = world.mount(&["--cache-size", "1MiB", "--min-free", "0"]);
+    let folder = format!("{}/cache/streams", world.folder().display());
+    let text = || output(&format!("find {folder} -name '*.text' -size +1000k -printf '%b\n' | sort -n | tail -n 1"));
+    let started = Instant::now();
+    while text().trim().parse::<u64>().unwrap_or(0) > 2_000 {
+        assert!(started.elapsed() < Duration::from_secs(20), "it isn't evicted: {}", text());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let tails = ["big", "other"].map(|stream| {
+        Listener::start(&format!("tail -c 0 -s 0.1 -f {}", mounted.file(&format!("g/{stream}.log")).display()))
+    });
+    // Both are polled, by the call for several.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let which = Which { call: Some("GetLogEvents".into()), group: None, stream: Some("big".into()) };
+    world.fake.change(|plan| plan.slow.push(Slow { which, ms: 12_000 }));
+    let big = mounted.file("g/big.log");
+    let end = whole.len() as u64 - 100;
+    let waiting = std::thread::spawn(move || {
+        let mut bytes = [0; 100];
+        std::fs::File::open(big).unwrap().read_exact_at(&mut bytes, end).unwrap();
+        bytes
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    for round in 0..3 {
+        world.put_now("g", "big", &format!("more {round}"));
+        world.put_now("g", "other", &format!("more {round}"));
+        assert!(tails[1].wait_for(round + 1, Duration::from_secs(5)).len() > round, "growth of another file waits");
+    }
+    assert_eq!(read(&mounted.file("h/cold.log")).unwrap(), b"cold\n");
+    let took = began.elapsed();
+    assert!(!waiting.is_finished(), "the reader waits: {took:?}");
+    assert!(whole.ends_with(&waiting.join().unwrap()));
+    assert_eq!(tails[0].wait_for(3, Duration::from_secs(10)).len(), 3);
 }
