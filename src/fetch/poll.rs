@@ -311,13 +311,8 @@ async fn one(home: &Arc<Streams>, target: &Target, how: How, late_window: Durati
             Err(fault) => return Outcome::failed(fault),
         }
         outcome.cut = paging.cut;
-        let to = match newest {
-            _ if page.ended => now,
-            Some(newest) => newest.min(now),
-            // Whether a call for one stream has ended tells the next page alone. Soon such polls look there again.
-            None if target.asked >= now - late_window => now,
-            None => target.asked,
-        };
+        // An empty page tells nothing, not even that there is no more.
+        let to = if page.ended { now } else { newest.map_or(target.asked, |newest| newest.min(now)) };
         outcome.asked = vec![target.asked_to(to)];
         if !more {
             return outcome;
