@@ -51,14 +51,8 @@ const MANY: usize = 3;
 impl Listings {
     /// The group that `name` means where listings name things so: one kind of names for as long as this lives.
     pub(crate) async fn find_group(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
-        self.note_suspended();
-        match self.group_named(name, listed)? {
-            Named::Row(row) => return Ok(self.shown_group(row)),
-            Named::Nothing => return Ok(None),
-            Named::Exact(_) | Named::Slug | Named::Hashed => {}
-        }
-        if self.nobody.contains(&(None, name.to_owned())) {
-            return Ok(None);
+        if let Some(known) = self.known_group(name, listed)? {
+            return Ok(known);
         }
         let flight = self.group_flights.join(name.to_owned(), || {
             let (listings, name) = (Arc::clone(self), name.to_owned());
@@ -67,22 +61,45 @@ impl Listings {
         bounded(name, flight).await
     }
 
+    /// As `find_group`, as far as that costs no call; `None` if it does.
+    pub(crate) fn known_group(&self, name: &str, listed: Names) -> Result<Option<Option<GroupRow>>, Error> {
+        self.note_suspended();
+        Ok(match self.group_named(name, listed)? {
+            Named::Row(row) => Some(self.shown_group(row)),
+            Named::Nothing => Some(None),
+            Named::Exact(_) | Named::Slug | Named::Hashed => {
+                self.nobody.contains(&(None, name.to_owned())).then_some(None)
+            }
+        })
+    }
+
     /// The stream that `name` (without `.log`) means, as `find_group`.
     pub(crate) async fn find_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {
-        self.note_suspended();
-        match self.stream_named(group, name, listed)? {
-            Named::Row(row) => return Ok(self.shown_stream(row)),
-            Named::Nothing => return Ok(None),
-            Named::Exact(_) | Named::Slug | Named::Hashed => {}
-        }
-        if self.nobody.contains(&(Some(group), name.to_owned())) {
-            return Ok(None);
+        if let Some(known) = self.known_stream(group, name, listed)? {
+            return Ok(known);
         }
         let flight = self.stream_flights.join((group, name.to_owned()), || {
             let (listings, name) = (Arc::clone(self), name.to_owned());
             Box::pin(async move { listings.ask_stream(group, &name, listed).await })
         });
         bounded(name, flight).await
+    }
+
+    /// As `find_stream`, as far as that costs no call; `None` if it does.
+    pub(crate) fn known_stream(
+        &self,
+        group: GroupId,
+        name: &str,
+        listed: Names,
+    ) -> Result<Option<Option<StreamRow>>, Error> {
+        self.note_suspended();
+        Ok(match self.stream_named(group, name, listed)? {
+            Named::Row(row) => Some(self.shown_stream(row)),
+            Named::Nothing => Some(None),
+            Named::Exact(_) | Named::Slug | Named::Hashed => {
+                self.nobody.contains(&(Some(group), name.to_owned())).then_some(None)
+            }
+        })
     }
 
     /// Streams seen in a group's answers by exact name: those that the catalogue doesn't know are looked up in the background,

@@ -230,6 +230,16 @@ impl Fetch {
         self.listings.find_group(name, listed).await
     }
 
+    /// As `find_group`, as far as that costs no call; `None` if it does.
+    pub fn known_group(&self, name: &str, listed: Names) -> Result<Option<Option<GroupRow>>, Error> {
+        self.listings.known_group(name, listed)
+    }
+
+    /// As `find_stream`, as far as that costs no call; `None` if it does.
+    pub fn known_stream(&self, group: GroupId, name: &str, listed: Names) -> Result<Option<Option<StreamRow>>, Error> {
+        self.listings.known_stream(group, name, listed)
+    }
+
     /// The stream that `name` (without `.log`) means, as `find_group`.
     pub async fn find_stream(&self, group: GroupId, name: &str, listed: Names) -> Result<Option<StreamRow>, Error> {
         self.listings.find_stream(group, name, listed).await

@@ -36,7 +36,7 @@ impl Adapter {
     }
 
     fn caller(request: &Request) -> Caller<'static> {
-        Caller::new(request.pid(), &PROC)
+        Caller::new(request.pid(), request.uid(), &PROC)
     }
 
     fn entry(tree: &Tree, entry: &Entry, reply: ReplyEntry) {

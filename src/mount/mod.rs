@@ -34,11 +34,13 @@ pub use options::MountOptions;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use unmount::Mounted;
 
-/// How often inotify watches are looked for.
+/// How often inotify watches are looked for: every process's descriptors, which on a busy machine are a hundred thousand.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while nothing is followed or watched, and no request comes: a watch on what is here already makes none.
+const IDLE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A mount that answers.
 pub struct Mount {
@@ -144,13 +146,19 @@ fn watch(tree: &Tree, calls: Calls, state: &State) {
     drop(calls);
     let Ok(device) = device else { return };
     read_ahead::raise(device);
+    let (mut looked, mut requests) = (Instant::now(), 0);
     loop {
         let over = state.over.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = state.changed.wait_timeout_while(over, WATCH_INTERVAL, |over| !*over);
         if *waited.unwrap_or_else(PoisonError::into_inner).0 {
             return;
         }
-        tree.watched(&watchers::watched(device));
+        let count = tree.report().requests().counts().map(|(_, count)| count).sum::<u64>();
+        let is_idle = count == requests && !tree.is_followed();
+        if !is_idle || looked.elapsed() >= IDLE_INTERVAL {
+            (looked, requests) = (Instant::now(), count);
+            tree.watched(&watchers::watched(device));
+        }
         tree.forget_unlooked();
     }
 }

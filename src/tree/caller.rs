@@ -31,14 +31,20 @@ pub enum SystemCall {
 /// The caller of one request.
 pub struct Caller<'a> {
     thread: u32,
+    user: u32,
     lookup: &'a dyn Lookup,
     process: OnceLock<Process>,
 }
 
 impl<'a> Caller<'a> {
-    /// The caller with this thread id (0: in another pid namespace).
-    pub fn new(thread: u32, lookup: &'a dyn Lookup) -> Caller<'a> {
-        Caller { thread, lookup, process: OnceLock::new() }
+    /// The caller with this thread id (0: in another pid namespace), for this user.
+    pub fn new(thread: u32, user: u32, lookup: &'a dyn Lookup) -> Caller<'a> {
+        Caller { thread, user, lookup, process: OnceLock::new() }
+    }
+
+    /// The user's number.
+    pub(crate) fn user(&self) -> u32 {
+        self.user
     }
 
     /// The thread id.

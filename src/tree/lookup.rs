@@ -5,9 +5,10 @@ use super::inode::{Alias, Ino, Node, ROOT, Show, lock};
 use super::reader::Behaviour;
 use super::{Caller, Tree, control};
 use crate::error::{Error, ErrorKind};
-use crate::model::GroupId;
+use crate::model::{GroupId, printable};
 use std::ffi::OsStr;
 use std::sync::atomic::Ordering;
+use tokio::sync::OwnedSemaphorePermit;
 
 impl Tree {
     /// What `name` means in the folder `parent`. Waits for the service at most 5 s, and only for names that could be there.
@@ -34,8 +35,8 @@ impl Tree {
     async fn resolve(&self, parent: Ino, name: &OsStr, caller: &Caller<'_>) -> Result<Attributes, Error> {
         let text = name.to_str().ok_or_else(|| missing(name))?;
         match self.node(parent)? {
-            Node::Root => self.resolve_group(text).await,
-            Node::Group(group, _) => self.resolve_stream(group, text, caller).await,
+            Node::Root => self.resolve_group(text, caller).await,
+            Node::Group(group, _) => self.resolve_stream(parent, group, text, caller).await,
             Node::Control => {
                 let at = control::FILES.iter().position(|file| *file == text).ok_or_else(|| missing(name))?;
                 Ok(self.control_attributes(at as u64))
@@ -46,7 +47,7 @@ impl Tree {
         }
     }
 
-    async fn resolve_group(&self, name: &str) -> Result<Attributes, Error> {
+    async fn resolve_group(&self, name: &str, caller: &Caller<'_>) -> Result<Attributes, Error> {
         if name == control::FOLDER {
             return self.folder_attributes(Node::Control);
         }
@@ -54,15 +55,44 @@ impl Tree {
         if name.starts_with(['.', '@']) {
             return Err(missing(name));
         }
-        let row = self.fetch.find_group(name, self.settings.names).await?.ok_or_else(|| missing(name))?;
+        let found = match self.fetch.known_group(name, self.settings.names)? {
+            Some(known) => known,
+            None => {
+                let _turn = self.turn_to_ask(ROOT, name, caller).await?;
+                self.fetch.find_group(name, self.settings.names).await?
+            }
+        };
+        let row = found.ok_or_else(|| missing(name))?;
         let alias = if self.group_name(&row) == name { Alias::Listed } else { Alias::Other };
         Ok(self.group_attributes(&row, alias))
     }
 
-    async fn resolve_stream(&self, group: GroupId, name: &str, caller: &Caller<'_>) -> Result<Attributes, Error> {
+    async fn resolve_stream(
+        &self,
+        folder: Ino,
+        group: GroupId,
+        name: &str,
+        caller: &Caller<'_>,
+    ) -> Result<Attributes, Error> {
         let (base, show) = split(name).ok_or_else(|| missing(name))?;
-        let row = self.fetch.find_stream(group, base, self.settings.names).await?.ok_or_else(|| missing(name))?;
+        let found = match self.fetch.known_stream(group, base, self.settings.names)? {
+            Some(known) => known,
+            None => {
+                let _turn = self.turn_to_ask(folder, base, caller).await?;
+                self.fetch.find_stream(group, base, self.settings.names).await?
+            }
+        };
+        let row = found.ok_or_else(|| missing(name))?;
         Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
+    }
+
+    /// Of a name that the catalogue doesn't know, and whose turn doesn't come, nothing more is found out.
+    async fn turn_to_ask(&self, folder: Ino, name: &str, caller: &Caller<'_>) -> Result<OwnedSemaphorePermit, Error> {
+        let turn = self.questions.turn(folder, caller.user()).await;
+        turn.ok_or_else(|| {
+            tracing::debug!(user = caller.user(), name = %printable(name), "one unknown name of too many isn't asked for");
+            missing(name)
+        })
     }
 
     /// The poker's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: somebody else's, refused.

@@ -20,6 +20,7 @@ mod news;
 mod open;
 mod processes;
 mod pump;
+mod questions;
 mod reader;
 mod stat;
 mod tail_args;
@@ -51,6 +52,7 @@ use inode::{Inodes, Node, Place, Show, lock};
 use looked_at::LookedAt;
 use processes::Processes;
 use pump::Nursery;
+use questions::Questions;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -94,6 +96,7 @@ pub struct Tree {
     /// Names that the poker is about to make known: hidden from it until it has made them.
     arriving: Mutex<HashSet<(Ino, OsString)>>,
     watched: Mutex<Watched>,
+    questions: Questions,
     looked_at: Mutex<LookedAt>,
     /// From what the kernel's copies of folders were made.
     copies: Mutex<HashMap<Ino, dir::Copied>>,
@@ -130,6 +133,7 @@ impl Tree {
             poker: AtomicU32::new(0),
             arriving: Mutex::default(),
             watched: Mutex::default(),
+            questions: Questions::default(),
             looked_at: Mutex::default(),
             copies: Mutex::default(),
             reselected: AtomicU64::new(0),

@@ -24,6 +24,10 @@ impl Tree {
         let kernel = self.kernel()?;
         match *item {
             News::NewStream(group, stream) => {
+                // That there is a new name makes a difference to programs that wait for inotify alone.
+                if !lock(&self.watched).groups.contains_key(&group) {
+                    return Ok(());
+                }
                 let name = self.stream_name(&self.stream_row(stream)?);
                 for parent in self.held_folders(group) {
                     kernel.notice(Notice::NewName { parent, name: name.clone() });
@@ -84,6 +88,12 @@ impl Tree {
         // What nobody watches any more is let go of outside the lock.
         drop(watched);
         *lock(&self.watched) = super::Watched { groups, files };
+    }
+
+    /// Whether growth of a file, or of a folder, is waited for.
+    pub fn is_followed(&self) -> bool {
+        let watched = lock(&self.watched);
+        !watched.groups.is_empty() || !watched.files.is_empty() || !self.fetch.activity().followed.is_empty()
     }
 
     fn follow_watched(&self, id: StreamId, show: Show) -> Option<(Arc<super::File>, crate::fetch::Follow)> {

@@ -260,3 +260,31 @@ fn a_reader_that_waits_for_evicted_text_delays_no_other_file() {
     assert!(whole.ends_with(&waiting.join().unwrap()));
     assert_eq!(tails[0].wait_for(3, Duration::from_secs(10)).len(), 3);
 }
+
+/// Another user asks for many names that nobody has: most are answered from what is known, and the folder's owner lists it.
+#[test]
+fn another_users_typos_take_no_quota_from_listings() {
+    let mut world = populated();
+    world.latency(Duration::from_millis(50));
+    let mounted = world.mount(&["--allow-other"]);
+    shell(&format!("chmod o+x {}", world.folder().display()));
+    let folder = mounted.file("g").display().to_string();
+    assert_eq!(output(&format!("ls {folder} | wc -l")).trim(), FILES.to_string());
+    world.fake.reset_calls();
+    let began = Instant::now();
+    let script = format!(
+        "for p in 1 2 3 4 5 6 7 8; do (for i in $(seq 15); do cat {folder}/absent-$p-$i.log; done) & done; wait"
+    );
+    let asking = std::thread::spawn(move || shell(&format!("setpriv --reuid 65534 --clear-groups bash -c '{script}'")));
+    while !asking.is_finished() {
+        assert_eq!(output(&format!("timeout 10 ls {folder} | wc -l")).trim(), FILES.to_string());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let said = asking.join().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.matches("No such file").count(), 120, "{said}");
+    // A burst, four a second, and the pages of the listing.
+    let most = 20 + 4 * (began.elapsed().as_secs() + 1) + 2 * (began.elapsed().as_secs() / 10 + 2) * 5;
+    let calls = world.fake.calls().of("DescribeLogStreams");
+    assert!(calls <= most, "{calls} calls in {:?}, at most {most}", began.elapsed());
+}

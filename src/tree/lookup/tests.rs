@@ -180,7 +180,7 @@ impl World {
         folder: Ino,
         name: &OsStr,
     ) -> Result<Option<(Ino, String)>, TestCaseError> {
-        let ino = match self.house.tree.lookup(folder, name, &Caller::new(1, &Unknown)).await {
+        let ino = match self.house.tree.lookup(folder, name, &Caller::new(1, 0, &Unknown)).await {
             Ok(entry) => entry.attributes.ino,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(TestCaseError::fail(format!("{name:?}: {error}"))),
@@ -201,7 +201,7 @@ impl World {
 
     /// Lists a folder; each name in it is there once and means, now and from now on, what it is listed for.
     async fn list(&mut self, group: Option<&str>, folder: Ino) -> Result<BTreeMap<String, OsString>, TestCaseError> {
-        let caller = Caller::new(1, &Unknown);
+        let caller = Caller::new(1, 0, &Unknown);
         let handle = self.house.tree.open_dir(folder, &caller).await.unwrap().handle;
         let (mut cookie, mut entries) = (0, Vec::new());
         loop {
