@@ -162,9 +162,9 @@ impl Running {
         let watched = stop.clone();
         let watching = thread::Builder::new().name("session-end".to_owned()).spawn(move || {
             waits.wait();
-            watched.cancel();
-            // The receiver is gone if this took too long.
+            // First, so that an unmount isn't taken for a signal. The receiver is gone if this took too long.
             let _ = ended.send(());
+            watched.cancel();
         });
         if let Err(error) = watching {
             tracing::error!("can't watch the mount: {error}");
@@ -174,7 +174,7 @@ impl Running {
         notify::stopping();
         let mut ended = Ok(());
         if session_end.try_recv().is_ok() {
-            if self.mount.is_there() {
+            if self.mount.is_dead() {
                 ended = Err(Failure::broken(
                     "the connection to the kernel ended under the mount; mount again, and see `dmesg` for who ended it",
                 ));

@@ -103,8 +103,7 @@ mod tests {
             let terms = std::iter::from_fn(|| stands_by.wait_to_take_over());
             terms.collect::<Vec<_>>()
         });
-        let mut term = 0;
-        for _ in 0..3 {
+        for term in 0..3 {
             lead.begin();
             assert!(lead.end(term), "it was quick");
             lead.begin();
@@ -112,7 +111,6 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(1));
             }
             assert!(!lead.end(term), "another leads");
-            term += 1;
         }
         lead.end_all();
         assert_eq!(standing.join().unwrap(), [1, 2, 3]);

@@ -117,9 +117,9 @@ impl Mount {
         drop(self.state.changed.wait_while(over, |over| !*over).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Whether it still stands. One whose session has ended though it does is broken: every call on it fails.
-    pub fn is_there(&self) -> bool {
-        self.mounted.is_there()
+    /// Whether it stands though its session has ended: every call on it fails.
+    pub fn is_dead(&self) -> bool {
+        self.mounted.is_dead()
     }
 
     /// Detaches the mount at once, whoever uses it. Open files answer on until they are closed or the process ends. What else is mounted

@@ -96,31 +96,36 @@ pub fn is_mounted(path: &Path) -> bool {
     mounted_at(path).is_ok_and(|entry| entry.is_some_and(|entry| entry.is_ours()))
 }
 
-/// One mount of ours, wherever it is by now.
+/// One mount of ours. One that was moved isn't found any more: its numbers alone may be those of another one by now.
 #[derive(Debug)]
 pub(super) struct Mounted {
     /// The kernel's number of it; mount points may change hands.
     id: u64,
     /// Of its file system, which nobody else gets while we serve it: numbers of mounts are used again.
     device: String,
+    /// Where it was mounted.
+    mount_point: PathBuf,
 }
 
 impl Mounted {
     /// The one that was just mounted at `path`.
     pub(super) fn at(path: &Path) -> io::Result<Mounted> {
         match mounted_at(path)? {
-            Some(entry) if entry.is_ours() => Ok(Mounted { id: entry.id, device: entry.device }),
+            Some(entry) if entry.is_ours() => {
+                Ok(Mounted { id: entry.id, device: entry.device, mount_point: entry.mount_point })
+            }
             _ => Err(io::Error::new(io::ErrorKind::NotFound, "it isn't there")),
         }
     }
 
-    /// Whether it is in the table. Where that can't be read it counts as there.
-    pub(super) fn is_there(&self) -> bool {
-        mount_table().map_or(true, |table| table.iter().any(|entry| self.is(entry)))
+    /// Whether it stands though its session has ended: every call on it fails. Its numbers may be another mount's by now, which answers.
+    pub(super) fn is_dead(&self) -> bool {
+        let is_listed = mount_table().is_ok_and(|table| table.iter().any(|entry| self.is(entry)));
+        is_listed && matches!(look_bounded(&self.mount_point), Some(Err(error)) if is_dead(&error))
     }
 
     fn is(&self, entry: &Entry) -> bool {
-        entry.id == self.id && entry.device == self.device && entry.is_ours()
+        entry.id == self.id && entry.device == self.device && entry.mount_point == self.mount_point && entry.is_ours()
     }
 
     /// Takes it away, if it is there still; nothing else that is mounted at its place.
