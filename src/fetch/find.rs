@@ -73,6 +73,20 @@ impl Listings {
         })
     }
 
+    /// As `find_group`, as a listing would tell it: no question for this name alone.
+    pub(crate) async fn listed_group(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
+        bounded(name, async {
+            self.touch_root();
+            let found = || match self.group_named(name, listed)? {
+                Named::Row(row) => Ok(Some(row)),
+                Named::Nothing | Named::Exact(_) | Named::Slug | Named::Hashed => Ok(None),
+            };
+            let row = self.when_listed(&self.root, found, || self.touch_root()).await?;
+            Ok(row.and_then(|row| self.shown_group(row)))
+        })
+        .await
+    }
+
     /// The stream that `name` (without `.log`) means, as `find_group`.
     pub(crate) async fn find_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {
         if let Some(known) = self.known_stream(group, name, listed)? {
@@ -100,6 +114,45 @@ impl Listings {
                 self.nobody.contains(&(Some(group), name.to_owned())).then_some(None)
             }
         })
+    }
+
+    /// As `find_stream`, as a listing would tell it: no question for this name alone.
+    pub(crate) async fn listed_stream(self: &Arc<Self>, group: GroupId, name: &str, listed: Names) -> Found<StreamRow> {
+        bounded(name, async {
+            let (row, folder) = self.folder(group)?;
+            self.touch_group(row.clone(), &folder);
+            let found = || match self.stream_named(group, name, listed)? {
+                Named::Row(row) => Ok(Some(row)),
+                Named::Nothing | Named::Exact(_) | Named::Slug | Named::Hashed => Ok(None),
+            };
+            let row = self.when_listed(&folder, found, || self.touch_group(row.clone(), &folder)).await?;
+            Ok(row.and_then(|row| self.shown_stream(row)))
+        })
+        .await
+    }
+
+    /// What `found` gives as soon as it gives something; `None` only when the folder was listed within its time to live.
+    async fn when_listed<Row>(&self, folder: &Folder, found: impl Fn() -> Found<Row>, start: impl Fn()) -> Found<Row> {
+        let (asked, ttl) = (Instant::now(), self.settings().listing_ttl);
+        let mut progress = folder.subscribe();
+        let _waiting = folder.wait();
+        loop {
+            let seen = progress.borrow_and_update().clone();
+            if let Some(row) = found()? {
+                return Ok(Some(row));
+            }
+            let is_listed_since = seen.known && seen.fresh.is_some_and(|at| at >= asked);
+            if is_listed_since || seen.is_believed(ttl, Instant::now()) {
+                return Ok(None);
+            }
+            match (seen.phase, seen.failure) {
+                (Phase::Idle, Some((_, error))) => return Err(error),
+                (Phase::Idle, None) => start(),
+                (Phase::First | Phase::Refresh | Phase::Rewalk, _) => {}
+            }
+            // The sender lives in the folder, which the caller holds: `changed` can't fail.
+            drop(progress.changed().await);
+        }
     }
 
     /// Streams seen in a group's answers by exact name: those that the catalogue doesn't know are looked up in the background,

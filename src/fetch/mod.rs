@@ -245,6 +245,16 @@ impl Fetch {
         self.listings.find_stream(group, name, listed).await
     }
 
+    /// As `find_group`, as a listing would tell it: no question for this name alone.
+    pub async fn listed_group(&self, name: &str, listed: Names) -> Result<Option<GroupRow>, Error> {
+        self.listings.listed_group(name, listed).await
+    }
+
+    /// As `find_stream`, as a listing would tell it: no question for this name alone.
+    pub async fn listed_stream(&self, group: GroupId, name: &str, listed: Names) -> Result<Option<StreamRow>, Error> {
+        self.listings.listed_stream(group, name, listed).await
+    }
+
     /// A folder is being opened (`None`: the root): brings its listing up to date in the background if its time to live is over.
     pub fn touch_listing(&self, group: Option<GroupId>) {
         self.listings.touch_listing(group);

@@ -5,10 +5,9 @@ use super::inode::{Alias, Ino, Node, ROOT, Show, lock};
 use super::reader::Behaviour;
 use super::{Caller, Tree, control};
 use crate::error::{Error, ErrorKind};
-use crate::model::{GroupId, printable};
+use crate::model::GroupId;
 use std::ffi::OsStr;
 use std::sync::atomic::Ordering;
-use tokio::sync::OwnedSemaphorePermit;
 
 impl Tree {
     /// What `name` means in the folder `parent`. Waits for the service at most 5 s, and only for names that could be there.
@@ -58,8 +57,11 @@ impl Tree {
         let found = match self.fetch.known_group(name, self.settings.names)? {
             Some(known) => known,
             None => {
-                let _turn = self.turn_to_ask(ROOT, name, caller).await?;
-                self.fetch.find_group(name, self.settings.names).await?
+                let names = self.settings.names;
+                match self.questions.turn(ROOT, caller.user()).await {
+                    Some(turn) => turn.answered(self.fetch.find_group(name, names).await)?,
+                    None => self.fetch.listed_group(name, names).await?,
+                }
             }
         };
         let row = found.ok_or_else(|| missing(name))?;
@@ -78,21 +80,15 @@ impl Tree {
         let found = match self.fetch.known_stream(group, base, self.settings.names)? {
             Some(known) => known,
             None => {
-                let _turn = self.turn_to_ask(folder, base, caller).await?;
-                self.fetch.find_stream(group, base, self.settings.names).await?
+                let names = self.settings.names;
+                match self.questions.turn(folder, caller.user()).await {
+                    Some(turn) => turn.answered(self.fetch.find_stream(group, base, names).await)?,
+                    None => self.fetch.listed_stream(group, base, names).await?,
+                }
             }
         };
         let row = found.ok_or_else(|| missing(name))?;
         Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
-    }
-
-    /// Of a name that the catalogue doesn't know, and whose turn doesn't come, nothing more is found out.
-    async fn turn_to_ask(&self, folder: Ino, name: &str, caller: &Caller<'_>) -> Result<OwnedSemaphorePermit, Error> {
-        let turn = self.questions.turn(folder, caller.user()).await;
-        turn.ok_or_else(|| {
-            tracing::debug!(user = caller.user(), name = %printable(name), "one unknown name of too many isn't asked for");
-            missing(name)
-        })
     }
 
     /// The poker's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: somebody else's, refused.

@@ -1,9 +1,11 @@
 //! How often names that nothing is known of are asked for.
 //!
-//! Each such question costs a call of a quota that listings need, too. So of one folder a user asks a few at a time and a few a second; one
-//! more waits a moment for its turn, and is then answered from what is known.
+//! Each such question costs a call of a quota that listings need, too. So of one folder a user asks a few at a time, and a few a second
+//! for names that nobody has; a name that is there is for free. One more waits a moment for its turn. What gets none is answered by the
+//! folder's listing, which serves all of them: a name that wasn't asked for may be there, and is never denied unseen.
 
 use super::inode::{Ino, lock};
+use crate::error::Error;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -13,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Questions at a time.
 const AT_A_TIME: usize = 4;
-/// Questions that may come at once after a while without any.
+/// Names not found that may come at once after a while without any.
 const BURST: u32 = 20;
 /// One more in each of these.
 const EACH: Duration = Duration::from_millis(250);
@@ -24,13 +26,21 @@ const MOST: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 
 /// Whose turn it is.
 #[derive(Debug)]
-pub(crate) struct Questions(Mutex<LruCache<(Ino, u32), Line>>);
+pub(crate) struct Questions(Mutex<LruCache<(Ino, u32), Arc<Line>>>);
 
+/// A user's questions of a folder.
 #[derive(Debug)]
 struct Line {
     places: Arc<Semaphore>,
     /// When the burst will have been made up for.
-    even: Instant,
+    even: Mutex<Instant>,
+}
+
+/// Leave to ask for one name; the next one has it when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _place: OwnedSemaphorePermit,
+    line: Arc<Line>,
 }
 
 impl Default for Questions {
@@ -40,24 +50,43 @@ impl Default for Questions {
 }
 
 impl Questions {
-    /// Waits for the turn of `user` to ask for a name in `folder`, and holds it; `None` if that takes too long.
-    pub(crate) async fn turn(&self, folder: Ino, user: u32) -> Option<OwnedSemaphorePermit> {
-        let now = Instant::now();
-        let (places, at) = {
-            let mut lines = lock(&self.0);
-            let line = lines
-                .get_or_insert_mut((folder, user), || Line { places: Arc::new(Semaphore::new(AT_A_TIME)), even: now });
-            let even = line.even.max(now) + EACH;
-            let at = even.checked_sub(EACH * BURST).unwrap_or(now);
-            if at > now + PATIENCE {
-                return None;
-            }
-            line.even = even;
-            (line.places.clone(), at)
+    /// Waits for the turn of `user` to ask for a name in `folder`; `None` if that takes too long.
+    pub(crate) async fn turn(&self, folder: Ino, user: u32) -> Option<Turn> {
+        let patience = Instant::now() + PATIENCE;
+        let line = {
+            let fresh =
+                || Arc::new(Line { places: Arc::new(Semaphore::new(AT_A_TIME)), even: Mutex::new(Instant::now()) });
+            Arc::clone(lock(&self.0).get_or_insert((folder, user), fresh))
         };
-        tokio::time::sleep_until(at).await;
         // The semaphore is never closed.
-        timeout_at(now + PATIENCE, places.acquire_owned()).await.ok()?.ok()
+        let place = timeout_at(patience, Arc::clone(&line.places).acquire_owned()).await.ok()?.ok()?;
+        let at = line.take(patience)?;
+        let turn = Turn { _place: place, line };
+        tokio::time::sleep_until(at).await;
+        Some(turn)
+    }
+}
+
+impl Line {
+    /// When the next question may go out, if that is by `patience`; it counts as one for a name that isn't there.
+    fn take(&self, patience: Instant) -> Option<Instant> {
+        let now = Instant::now();
+        let mut even = lock(&self.even);
+        let next = (*even).max(now) + EACH;
+        let at = next.checked_sub(EACH * BURST).unwrap_or(now);
+        (at <= patience).then(|| *even = next)?;
+        Some(at)
+    }
+}
+
+impl Turn {
+    /// The answer, unchanged: what was found doesn't count.
+    pub(crate) fn answered<Row>(self, answer: Result<Option<Row>, Error>) -> Result<Option<Row>, Error> {
+        if matches!(answer, Ok(Some(_))) {
+            let mut even = lock(&self.line.even);
+            *even = even.checked_sub(EACH).unwrap_or(*even);
+        }
+        answer
     }
 }
 
@@ -68,7 +97,7 @@ mod tests {
     const FOLDER: Ino = Ino(64);
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_passes_and_then_some_a_second_and_of_too_many_most_are_refused() {
+    async fn a_burst_passes_and_then_some_a_second_and_of_too_many_most_get_no_turn() {
         let questions = Questions::default();
         let began = Instant::now();
         for _ in 0..BURST + 8 {
@@ -80,6 +109,17 @@ mod tests {
         assert_eq!(passed, 4, "in a second");
         assert!(questions.turn(FOLDER, 2).await.is_some(), "another user's");
         assert!(questions.turn(Ino(65), 1).await.is_some(), "another folder's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_that_are_there_are_for_free() {
+        let questions = Questions::default();
+        let began = Instant::now();
+        for _ in 0..10 * BURST {
+            let turn = questions.turn(FOLDER, 1).await.unwrap();
+            turn.answered(Ok(Some(()))).unwrap();
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -290,3 +290,20 @@ fn another_users_typos_take_no_quota_from_listings() {
     let calls = world.fake.calls().of("DescribeLogStreams");
     assert!(calls <= most, "{calls} calls in {:?}, at most {most}", began.elapsed());
 }
+
+/// In a folder that was never listed, a user asks for more names at once than may be asked for: those that are there are found.
+#[test]
+fn of_many_names_asked_for_at_once_none_that_is_there_is_denied() {
+    let mut world = populated();
+    world.latency(Duration::from_millis(50));
+    let mounted = world.mount(&[]);
+    let folder = mounted.file("g").display().to_string();
+    let script = format!(
+        "for i in $(seq 0 {}); do (cat {folder}/absent-$i.log; cat {folder}/s$(printf %03d $i).log) & done; wait",
+        FILES - 1
+    );
+    let said = shell(&script);
+    let errors = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(errors.matches("No such file").count(), FILES, "{errors}");
+    assert_eq!(String::from_utf8_lossy(&said.stdout).lines().count(), FILES, "{errors}");
+}

@@ -342,3 +342,34 @@ async fn a_lookup_does_not_wait_for_the_checks_of_groups_that_are_gone() {
     assert_eq!(room.finds_group("svc-typo").await, None);
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
+
+/// Names for which no question of their own is asked.
+#[tokio::test(start_paused = true)]
+async fn a_listing_answers_for_many_names_and_denies_none_unseen() {
+    let room = Room::new();
+    fill(&room.source, "/g", 120);
+    let id = room.group("/g").await;
+    let asks = async |name: &str| room.listings.listed_stream(id, name, Names::Slug).await;
+    assert_eq!(asks("s000").await.unwrap().unwrap().stream.name, "s000", "the last one listed");
+    assert!(asks("absent").await.unwrap().is_none());
+    assert_eq!(room.calls().1, 4, "one listing for both: three pages, and the first again since it took several");
+    room.past_ttl().await;
+    room.source.put_stream("/g", "new", NOW.0);
+    assert!(asks("new").await.unwrap().is_some());
+    room.past_ttl().await;
+    room.source.fail_always(Some(SourceErrorKind::Denied));
+    assert_eq!(asks("newer").await.unwrap_err().kind(), ErrorKind::Denied, "trouble is no no");
+    assert!(asks("new").await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_answers_for_many_groups() {
+    let room = Room::new();
+    for i in 0..120 {
+        room.source.put_group(&format!("/g/{i:03}"), 1);
+    }
+    let asks = async |name: &str| room.listings.listed_group(name, Names::Slug).await;
+    assert!(asks("g-119").await.unwrap().is_some());
+    assert!(asks("absent").await.unwrap().is_none());
+    assert_eq!(room.calls(), (3, 0), "one listing for both");
+}
