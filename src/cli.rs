@@ -100,10 +100,10 @@ pub struct Cli {
     #[arg(long, help_heading = "What to do", requires = "verify")]
     pub reread: bool,
 
-    /// Profile of ~/.aws/config [AWS_PROFILE]
+    /// Profile of ~/.aws/config [AWS_PROFILE, AWS_DEFAULT_PROFILE]
     #[arg(long, value_name = "NAME", help_heading = "AWS")]
     pub profile: Option<String>,
-    /// Region, such as eu-west-1 [AWS_REGION]
+    /// Region, such as eu-west-1 [AWS_REGION, AWS_DEFAULT_REGION]
     #[arg(long, value_name = "NAME", help_heading = "AWS")]
     pub region: Option<String>,
     /// Another endpoint [AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL]

@@ -245,7 +245,12 @@ impl Config {
             Aws::default()
         } else {
             Aws {
-                profile: cli.profile.clone().or_else(|| env.var("AWS_PROFILE")).or(file.profile),
+                profile: cli
+                    .profile
+                    .clone()
+                    .or_else(|| env.var("AWS_PROFILE"))
+                    .or_else(|| env.var("AWS_DEFAULT_PROFILE"))
+                    .or(file.profile),
                 region: cli
                     .region
                     .clone()

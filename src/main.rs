@@ -3,10 +3,14 @@
 use cwlogs_mount::cli::{self, Cli};
 use cwlogs_mount::config::{Config, ConfigError, Env};
 use cwlogs_mount::{daemon, mount};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Variables that name files, which the SDK reads whenever it needs them, and we leave the working directory.
+const FILES: [&str; 2] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
+
 fn main() -> ExitCode {
+    settle_environment();
     let parsed = Cli::parse_line(std::env::args_os()).and_then(|mut cli| {
         cli.make_paths_absolute().map_err(|error| cli::usage(format!("the working directory is gone: {error}")))?;
         Ok(cli)
@@ -43,6 +47,30 @@ fn main() -> ExitCode {
             fail(failure.to_string());
             ExitCode::from(failure.status())
         }
+    }
+}
+
+/// Makes the environment mean the same wherever the process goes: relative paths become absolute, and a home that only the user's passwd
+/// entry tells (as under a service manager) is told to the SDK, too.
+fn settle_environment() {
+    let mut settled = Vec::new();
+    for name in FILES {
+        let named = std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // The SDK itself knows `~`.
+        if let Some(path) = named.filter(|path| path.is_relative() && !path.starts_with("~"))
+            && let Ok(path) = std::path::absolute(path)
+        {
+            settled.push((name, path));
+        }
+    }
+    if std::env::var_os("HOME").is_none_or(|home| home.is_empty())
+        && let Some(home) = dirs::home_dir()
+    {
+        settled.push(("HOME", home));
+    }
+    for (name, path) in settled {
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::set_var(name, path) };
     }
 }
 

@@ -126,3 +126,14 @@ fn a_reload_tells_what_it_can_take_over() {
     assert!(old.fixed_differences(&kept).is_empty());
     assert!(!kept.fetches_differently(&new));
 }
+
+#[test]
+fn the_default_profile_and_region_stand_behind_the_others() {
+    let of = |vars: &[(&str, &str)]| Config::resolve(&cli(&["/mnt"]), &env(vars, None)).unwrap().aws;
+    let default = ("AWS_DEFAULT_PROFILE", "old");
+    assert_eq!(of(&[default]).profile.as_deref(), Some("old"));
+    assert_eq!(of(&[default, ("AWS_PROFILE", "new")]).profile.as_deref(), Some("new"));
+    let default = ("AWS_DEFAULT_REGION", "eu-west-1");
+    assert_eq!(of(&[default]).region.as_deref(), Some("eu-west-1"));
+    assert_eq!(of(&[default, ("AWS_REGION", "eu-west-2")]).region.as_deref(), Some("eu-west-2"));
+}

@@ -22,7 +22,7 @@ use crate::mount::options::MountOptions;
 use crate::mount::unmount::{self, MountPoint};
 use crate::report::Report;
 use crate::report::status::MountFacts;
-use crate::source::cloudwatch::{CloudWatch, ConnectOptions};
+use crate::source::cloudwatch::{self, CloudWatch, ConnectOptions};
 use crate::source::demo::Demo;
 use crate::source::{LogSource, Quotas};
 use crate::store::{Limits, Store};
@@ -320,6 +320,9 @@ pub(super) async fn connect(config: &Config) -> Result<Connected, Failure> {
         return Ok(Connected { source, clock: ServiceClock::of_this_machine(machine) });
     }
     let clock = ServiceClock::new(machine);
+    for contradiction in cloudwatch::contradictions() {
+        tracing::warn!("{}; unset one of them", printable(&contradiction));
+    }
     let source = CloudWatch::connect(connect_options(config), clock.clone()).await.map_err(Failure::new)?;
     Ok(Connected { source: Arc::new(source), clock })
 }

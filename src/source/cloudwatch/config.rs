@@ -11,6 +11,7 @@ use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::config::AppName;
 use aws_sdk_cloudwatchlogs::config::retry::RetryConfig;
 use aws_sdk_cloudwatchlogs::config::timeout::TimeoutConfig;
 use aws_sdk_cloudwatchlogs::config::{
@@ -26,8 +27,8 @@ const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where and as whom to connect. What is `None` comes from the SDK's own chain.
 #[derive(Clone)]
 pub struct ConnectOptions {
-    /// Profile of `~/.aws/config`. Where it differs from AWS_PROFILE it was asked for by hand, and its credentials go before those
-    /// of the environment, as with the AWS CLI.
+    /// Profile of `~/.aws/config`. Where it differs from the environment's (AWS_PROFILE, or else AWS_DEFAULT_PROFILE) it was asked for
+    /// by hand, and its credentials go before those of the environment, as with the AWS CLI.
     pub profile: Option<String>,
     /// Region, such as `eu-west-1`.
     pub region: Option<String>,
@@ -118,8 +119,13 @@ pub(crate) async fn load(
     if let Some(url) = options.endpoint_url.as_deref().filter(|url| !is_http_url(url)) {
         return Err(ConnectError::BadEndpoint(url.to_string()));
     }
-    let by_hand = options.profile.as_deref().filter(|profile| env("AWS_PROFILE").as_deref() != Some(*profile));
+    let by_hand = options.profile.as_deref().filter(|profile| env_profile().as_deref() != Some(*profile));
     let mut loader = base().time_source(ServiceTime(clock.clone()));
+    if env("AWS_SDK_UA_APP_ID").is_none()
+        && let Ok(name) = AppName::new(concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")))
+    {
+        loader = loader.app_name(name);
+    }
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }
@@ -131,7 +137,7 @@ pub(crate) async fn load(
     }
     let sdk = loader.load().await;
     let Some(region) = sdk.region().cloned() else {
-        let profile = options.profile.clone().or_else(|| env("AWS_PROFILE")).unwrap_or_else(|| "default".into());
+        let profile = options.profile.clone().or_else(env_profile).unwrap_or_else(|| "default".into());
         return Err(ConnectError::NoRegion { profile });
     };
     // The region becomes part of a host name.
@@ -185,6 +191,21 @@ fn fallback_keys(options: &ConnectOptions) -> Option<Credentials> {
         return None;
     }
     Some(Credentials::new(id, secret, env("AWS_SESSION_TOKEN"), None, "AWS_ACCESS_KEY and AWS_SECRET"))
+}
+
+/// The profile that the environment names. The SDK doesn't know the older variable, which the AWS CLI takes.
+fn env_profile() -> Option<String> {
+    env("AWS_PROFILE").or_else(|| env("AWS_DEFAULT_PROFILE"))
+}
+
+/// What the environment names twice, and differently: the newer variable of each is taken, but versions of the AWS CLI differ in that.
+pub(crate) fn contradictions() -> Vec<String> {
+    let pairs = [("AWS_PROFILE", "AWS_DEFAULT_PROFILE"), ("AWS_REGION", "AWS_DEFAULT_REGION")];
+    let differ = |(newer, older): (&str, &str)| {
+        let (taken, other) = (env(newer)?, env(older)?);
+        (taken != other).then(|| format!("{newer} says {taken} and is taken, {older} says {other}"))
+    };
+    pairs.into_iter().filter_map(differ).collect()
 }
 
 /// An environment variable that is set to something.

@@ -23,6 +23,7 @@ mod second_reader;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use config::contradictions;
 pub use config::{ConnectError, ConnectOptions};
 
 use crate::clock::ServiceClock;
