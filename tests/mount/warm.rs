@@ -34,6 +34,19 @@ fn requests(mounted: &Mounted, act: impl FnOnce()) -> Counts {
     second.iter().map(|(name, count)| (name.clone(), third[name] - 2 * count + first[name])).collect()
 }
 
+/// As `requests` of what reads cached files, several times if need be: under a machine that takes cached pages away, to have memory free
+/// for others (DAMON does so with cold ones), some page is asked for again now and then. What asks for one each time is found.
+fn requests_warm(mounted: &Mounted, act: impl Fn()) -> Counts {
+    let mut counts = requests(mounted, &act);
+    for _ in 0..5 {
+        if counts["read"] == 0 {
+            break;
+        }
+        counts = requests(mounted, &act);
+    }
+    counts
+}
+
 fn lines(count: usize, what: &str) -> Vec<String> {
     (0..count).map(|i| format!("{what} {i} {}", "x".repeat(80))).collect()
 }
@@ -76,7 +89,7 @@ fn a_warm_read_costs_an_open_and_a_release() {
     let cat = || drop(output(&format!("cat '{}'/*", folder.display())));
     cat();
     cat();
-    let counts = requests(&mounted, cat);
+    let counts = requests_warm(&mounted, cat);
     let files = FILES as i64;
     assert_eq!(
         (counts["open"], counts["release"], counts["flush"], counts["read"]),
@@ -89,7 +102,7 @@ fn a_warm_read_costs_an_open_and_a_release() {
         assert_eq!(counts["passthrough"], files / 2, "the long ones: {counts:?}");
     }
     let grep = || drop(output(&format!("grep -rc x '{}'", folder.display())));
-    let counts = requests(&mounted, grep);
+    let counts = requests_warm(&mounted, grep);
     assert_eq!(
         (counts["open"], counts["release"], counts["flush"], counts["read"]),
         (files, files, 0, 0),
