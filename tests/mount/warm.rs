@@ -34,17 +34,14 @@ fn requests(mounted: &Mounted, act: impl FnOnce()) -> Counts {
     second.iter().map(|(name, count)| (name.clone(), third[name] - 2 * count + first[name])).collect()
 }
 
-/// As `requests` of what reads cached files, several times if need be: under a machine that takes cached pages away, to have memory free
-/// for others (DAMON does so with cold ones), some page is asked for again now and then. What asks for one each time is found.
+/// Reads of 30 cached files that a machine may bring about: to have memory free for others it takes cold cached pages away (DAMON does
+/// so each minute), and they are asked for again. What reads files anew each time asks for ten times as many.
+const RECLAIMED: i64 = 3;
+
+/// As `requests`, once more if need be: see [`RECLAIMED`].
 fn requests_warm(mounted: &Mounted, act: impl Fn()) -> Counts {
-    let mut counts = requests(mounted, &act);
-    for _ in 0..5 {
-        if counts["read"] == 0 {
-            break;
-        }
-        counts = requests(mounted, &act);
-    }
-    counts
+    let counts = requests(mounted, &act);
+    if counts["read"] <= RECLAIMED { counts } else { requests(mounted, &act) }
 }
 
 fn lines(count: usize, what: &str) -> Vec<String> {
@@ -92,8 +89,8 @@ fn a_warm_read_costs_an_open_and_a_release() {
     let counts = requests_warm(&mounted, cat);
     let files = FILES as i64;
     assert_eq!(
-        (counts["open"], counts["release"], counts["flush"], counts["read"]),
-        (files, files, 0, 0),
+        (counts["open"], counts["release"], counts["flush"], counts["read"].max(RECLAIMED)),
+        (files, files, 0, RECLAIMED),
         "{counts:?}"
     );
     // One for the folder: a read makes the kernel ask for the time of the last access anew.
@@ -104,8 +101,8 @@ fn a_warm_read_costs_an_open_and_a_release() {
     let grep = || drop(output(&format!("grep -rc x '{}'", folder.display())));
     let counts = requests_warm(&mounted, grep);
     assert_eq!(
-        (counts["open"], counts["release"], counts["flush"], counts["read"]),
-        (files, files, 0, 0),
+        (counts["open"], counts["release"], counts["flush"], counts["read"].max(RECLAIMED)),
+        (files, files, 0, RECLAIMED),
         "{counts:?}"
     );
     assert!(counts["getattr"] <= files + 2 && counts["lookup"] <= 2 && counts["xattr"] == 0, "{counts:?}");
