@@ -44,12 +44,24 @@ pub(crate) struct Batch {
     pub(crate) seal: Option<Seal>,
     /// Progress even if nothing is appended.
     pub(crate) beat: bool,
+    /// A poll read it, from what each tail of the stream's end has on: nothing is between that and the page.
+    pub(crate) polled: bool,
 }
 
 impl Batch {
     /// Events and nothing else.
     pub(crate) fn events(stream: Arc<Stream>, page: Vec<Counted>, only_complete: bool) -> Batch {
-        Batch { stream, page, only_complete, complete: false, read_to: None, doubted: None, seal: None, beat: false }
+        Batch {
+            stream,
+            page,
+            only_complete,
+            complete: false,
+            read_to: None,
+            doubted: None,
+            seal: None,
+            beat: false,
+            polled: false,
+        }
     }
 }
 
@@ -201,12 +213,14 @@ fn plan(home: &Streams, batch: Batch) -> Result<Planned, Fault> {
     if row.gone || (batch.only_complete && !row.extent.complete) {
         return Ok(Planned::default());
     }
-    // A tail that reads the end alone sees whatever any read finds; but a download's page needn't join on to what the tail
-    // has, and would put later events before those of the gap: until it is complete, polls alone bring them.
+    // A tail that reads the end alone sees whatever late event any read finds. What comes behind its newest polls alone bring: the
+    // page of a download, or of an open just after it, needn't join on to what the tail has, and would stand before the gap's events.
     if row.extent.complete {
         let now = home.shared.clock.now();
         for suffix in batch.stream.live_suffixes().iter().filter(|s| s.has_room()) {
-            suffix.take(batch.page.clone(), now, late_window);
+            let newest = suffix.newest();
+            let joins = |c: &&Counted| batch.polled || newest.is_some_and(|newest| c.event.timestamp <= newest);
+            suffix.take(batch.page.iter().filter(joins).cloned().collect(), now, late_window);
         }
     }
     let mut counts = stored(home, &row, span_of(&batch.page))?;

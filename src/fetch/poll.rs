@@ -461,7 +461,8 @@ impl Give<'_> {
         if target.extent.complete {
             // The commit hands it to the tails too.
             if !page.is_empty() {
-                self.batches.push(Batch::events(target.stream.clone(), page, true));
+                let batch = Batch::events(target.stream.clone(), page, true);
+                self.batches.push(Batch { polled: true, ..batch });
             }
             return;
         }

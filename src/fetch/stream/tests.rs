@@ -563,6 +563,36 @@ async fn the_end_of_a_huge_stream_is_had_at_once_and_followed() {
 }
 
 #[tokio::test]
+async fn a_tail_of_the_end_gets_nothing_before_what_a_download_read_first() {
+    use crate::fetch::commit::{Batch, commit_one};
+    use crate::fetch::merge::Pass;
+    let (_dir, room) = fresh_room();
+    let start = now() - 400_000;
+    (0..10).for_each(|i| room.fake.put("s", start + i, &format!("line {i}")));
+    let stream = room.listed("s");
+    let suffix = stream.last(Last::Lines(20)).await.unwrap();
+    // The polls' answers come after all of this.
+    lock(&room.fake.0).latency = Duration::from_millis(500);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    (10..14).for_each(|i| room.fake.put("s", start + 20_000 * i, &format!("line {i}")));
+    let batch = |range: std::ops::Range<i64>| {
+        let events = range.map(|i| {
+            let at = if i < 10 { start + i } else { start + 20_000 * i };
+            LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(now()), message: format!("line {i}") }
+        });
+        Batch::events(stream.clone(), Pass::default().page(events.collect()), false)
+    };
+    let whole = Batch { complete: true, ..batch(0..12) };
+    commit_one(&stream.home, whole).await.unwrap();
+    commit_one(&stream.home, batch(12..14)).await.unwrap();
+    let text = |s: &Suffix| String::from_utf8(s.read_at(0, usize::MAX)).unwrap();
+    assert_eq!(text(&suffix), lines(0..10), "what lies between is still missing");
+    eventually("all of them in order", || text(&suffix) == lines(0..14)).await;
+    drop(suffix);
+    room.stop().await;
+}
+
+#[tokio::test]
 async fn backfill_is_found_by_the_listing() {
     let (_dir, room) = fresh_room();
     room.fake.put("s", now() - 7_200_000, "line 0");
