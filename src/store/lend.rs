@@ -9,6 +9,7 @@
 //!   of the new length, the same bytes are written at the end of the file, where a later move of the row to the file writes them again.
 //!   Where that fails readers are told nothing, and the stream's append is refused though it is committed: it is tried again with the next
 //!   one, or once the stream's files are made anew, until all who read so have let go.
+//! * Before anything is written so, who lent it is told: what is known of its size is about to be too little (see [`Grows`]).
 //! * Nothing that was written so is cut off while the text is lent.
 //!
 //! Files whose text is wanted aren't evicted, and blocks that were proved aren't mended. Somebody else who cuts or changes the file is
@@ -20,6 +21,10 @@ use super::live::{Held, Live, Room, State, lock};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
+/// Called before a text that is lent grows. A reader may see more than the size that it was told from then on: whoever told it must
+/// know. Called under the stream's lock, so it never waits.
+pub(crate) type Grows = Arc<dyn Fn() + Send + Sync>;
+
 /// Who has a text without asking, and who is about to write it. Never both.
 #[derive(Default)]
 pub(crate) struct Lending(Mutex<Loans>);
@@ -28,6 +33,8 @@ pub(crate) struct Lending(Mutex<Loans>);
 struct Loans {
     lent: u64,
     writing: bool,
+    /// Of the last to whom it was lent: all of them are one file of the tree.
+    grows: Option<Grows>,
 }
 
 impl Lending {
@@ -36,16 +43,30 @@ impl Lending {
         lock(&self.0).lent > 0
     }
 
-    fn lend(&self) -> bool {
+    fn lend(&self, grows: Grows) -> bool {
         let mut loans = lock(&self.0);
-        loans.lent += u64::from(!loans.writing);
-        !loans.writing
+        if loans.writing {
+            return false;
+        }
+        loans.lent += 1;
+        loans.grows = Some(grows);
+        true
+    }
+
+    fn grows(&self) {
+        let grows = lock(&self.0).grows.clone();
+        if let Some(grows) = grows {
+            grows();
+        }
     }
 
     /// Whether it was the last.
     fn give_back(&self) -> bool {
         let mut loans = lock(&self.0);
         loans.lent -= 1;
+        if loans.lent == 0 {
+            loans.grows = None;
+        }
         loans.lent == 0
     }
 
@@ -76,8 +97,8 @@ pub struct Lent {
 
 impl Lent {
     /// Lends a stream's text, if its file is the whole of it.
-    pub(crate) fn of(room: &Arc<Room>, live: &Held) -> Result<Option<Lent>, StoreError> {
-        if lock(&live.lent_file).is_some() || !live.lending.lend() {
+    pub(crate) fn of(room: &Arc<Room>, live: &Held, grows: Grows) -> Result<Option<Lent>, StoreError> {
+        if lock(&live.lent_file).is_some() || !live.lending.lend(grows) {
             return Ok(None);
         }
         // From here on dropping it gives it back.
@@ -99,6 +120,11 @@ impl Lent {
     /// The file.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref()?.descriptor()
+    }
+
+    /// Bytes that a reader may see now. `None` where that can't be told.
+    pub(crate) fn len(&self) -> Option<u64> {
+        self.file.as_ref()?.len().ok()
     }
 }
 
@@ -157,6 +183,7 @@ impl Live {
         }
         let mut bytes = vec![0; (state.text_len - from) as usize];
         state.copy_tail(from, &mut bytes);
+        self.lending.grows();
         file.write_all_at(&bytes, from).map_err(failed)
     }
 

@@ -611,9 +611,10 @@ impl Reader {
         }
     }
 
-    /// The text file, for somebody who reads it without asking; `None` if it isn't the whole text, or the format isn't the text's.
-    pub fn lend(&self) -> Result<Option<Lent>, StoreError> {
-        if self.rendition.is_some() { Ok(None) } else { Lent::of(&self.room, &self.live) }
+    /// The text file, for a reader that doesn't ask; `None` if it isn't the whole text, or the format isn't the text's. `grows` is called
+    /// before it grows.
+    pub(crate) fn lend(&self, grows: lend::Grows) -> Result<Option<Lent>, StoreError> {
+        if self.rendition.is_some() { Ok(None) } else { Lent::of(&self.room, &self.live, grows) }
     }
 
     fn watched(&self) -> &watch::Sender<u64> {

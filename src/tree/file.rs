@@ -27,6 +27,9 @@ pub(crate) const MARKER: u64 = 1;
 /// How long a wait may go without progress of this stream.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a question for attributes waits for the kernel to be told of growth.
+const TELLING: Duration = Duration::from_millis(100);
+
 /// Bytes of an index that are read without leaving the thread that asks.
 const AT_ONCE: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -46,6 +49,8 @@ struct State {
     ends: bool,
     /// The kernel has the size itself: who trusts it may go on.
     settled: bool,
+    /// Attributes tell of growth that the kernel's own size doesn't have yet.
+    telling: bool,
 }
 
 /// What every open file works with.
@@ -64,6 +69,7 @@ pub struct File {
     reader: Reader,
     state: watch::Sender<State>,
     inodes: Arc<Inodes>,
+    kernel: Arc<dyn Kernel>,
     suffixes: AtomicU32,
     mode: Arc<Mode>,
     making: Making,
@@ -79,13 +85,13 @@ impl File {
         let complete = stream.progress().borrow().complete;
         let told = inodes.told_size(ino);
         let state = match told {
-            Some(size) => State { announced: size, time: None, known: true, ends: true, settled: true },
-            None => State { announced: MARKER, time: None, known: false, ends: false, settled: false },
+            Some(size) => State { announced: size, time: None, known: true, ends: true, settled: true, telling: false },
+            None => State { announced: MARKER, time: None, known: false, ends: false, settled: false, telling: false },
         };
         // A commit is in the catalogue, and so in attributes, a moment before the stream's own progress tells of it.
         let is_complete = || complete || stream.row().is_ok_and(|row| row.extent.complete);
         debug_assert!(told.is_none() || is_complete(), "a size was told before it was known");
-        let (pump, _pumps) = Pump::new(kernel, reader.subscribe(), stream.progress(), runtime);
+        let (pump, _pumps) = Pump::new(Arc::clone(&kernel), reader.subscribe(), stream.progress(), runtime);
         Arc::new(File {
             ino,
             label,
@@ -93,6 +99,7 @@ impl File {
             reader,
             state: watch::Sender::new(state),
             inodes,
+            kernel,
             suffixes: AtomicU32::new(0),
             mode: Arc::default(),
             making: Making::new(store),
@@ -141,7 +148,9 @@ impl File {
     /// One more open, of a file whose size the kernel has; it may read the text by itself where that `lends` and the text is whole.
     pub(crate) fn open_settled(&self, lends: bool) -> Open {
         let wanted = lends && self.mode.is_free() && self.reader.len() >= LEAST;
-        let lent = wanted.then(|| self.reader.lend()).and_then(|lent| {
+        // The reader may see more than the kernel knows from then on: it asks for the size.
+        let (kernel, ino) = (Arc::clone(&self.kernel), self.ino);
+        let lent = wanted.then(|| self.reader.lend(Arc::new(move || kernel.forget_attributes(ino)))).and_then(|lent| {
             lent.unwrap_or_else(|error| {
                 // Whoever reads meets it and has it mended.
                 tracing::debug!(file = %printable(&self.label), %error, "its text isn't lent");
@@ -161,6 +170,20 @@ impl File {
     pub(crate) fn announced_with_time(&self) -> Option<(u64, Option<Timestamp>)> {
         let state = *self.state.borrow();
         state.known.then_some((state.announced, state.time))
+    }
+
+    /// Waits a moment while the kernel is being told of growth. Of two answers with sizes that cross there the kernel takes one, the
+    /// older perhaps, and gives each asker its own: one was told a size at which `sendfile` found the end too early. What is asked
+    /// for before the kernel has the new size itself is answered after.
+    ///
+    /// `fuse_change_attributes`: <https://elixir.bootlin.com/linux/v6.12/source/fs/fuse/inode.c>.
+    pub(crate) async fn told(&self) {
+        if !self.state.borrow().telling {
+            return;
+        }
+        let mut state = self.state.subscribe();
+        // That may wait for a page whose reader waits for us. The size itself was raised first.
+        let _ = tokio::time::timeout(TELLING, state.wait_for(|s| !s.telling)).await;
     }
 
     /// Serves an open now, if the kernel has the file's size as it is committed now and no call is needed.
@@ -361,10 +384,14 @@ impl File {
         }
         let from = state.announced & !(PAGE - 1);
         pages.invalidate(self.ino, from);
+        self.state.send_modify(|s| s.telling = true);
         self.announce(length, time);
         // From the old end: storing just the last page leaves zeros when growth crosses a page.
         self.store(pages, from, length);
-        self.state.send_modify(|s| s.settled = true);
+        self.state.send_modify(|s| {
+            s.settled = true;
+            s.telling = false;
+        });
         true
     }
 

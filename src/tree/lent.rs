@@ -36,6 +36,13 @@ impl Mode {
         lock(&self.0).count == 0
     }
 
+    /// Bytes that a reader whom the kernel serves by itself may see now; `None` if there is none. They are there before we tell of
+    /// them, and a follower that sees a size below what it has read begins anew.
+    pub(crate) fn shown(&self) -> Option<u64> {
+        let text = lock(&self.0).text.clone()?;
+        text.text.len()
+    }
+
     /// One more open. `lent` is taken if it is the first; otherwise the first one's choice holds.
     pub(crate) fn open(self: &Arc<Self>, lent: Option<Lent>) -> Open {
         let mut lent = lent.map(|text| Arc::new(Text { text, known: Mutex::default() }));

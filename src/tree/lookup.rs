@@ -88,6 +88,9 @@ impl Tree {
             }
         };
         let row = found.ok_or_else(|| missing(name))?;
+        if let Some(file) = self.live_file(Node::Stream(row.id, show).ino()) {
+            file.told().await;
+        }
         Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
     }
 

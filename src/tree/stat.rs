@@ -42,6 +42,9 @@ impl Tree {
             self.kernel()?.forget_attributes(ino);
             return Ok(attributes);
         }
+        if let Some(file) = &live {
+            file.told().await;
+        }
         let known = self.known(&row, show);
         if known.is_some() {
             self.teach(ino, handle, caller);
@@ -95,8 +98,12 @@ impl Tree {
         if let Some((size, _)) = known {
             self.inodes.told(ino, size);
         }
-        // A tail that holds the end alone sees another size, and a process that has the marker in mind must ask here.
-        let own_sizes = self.live_file(ino).is_some_and(|file| file.has_suffixes()) || self.processes.misleads(ino);
+        let live = self.live_file(ino);
+        let shown = live.as_ref().and_then(|file| file.mode().shown());
+        // A tail that holds the end alone sees another size, a process that has the marker in mind must ask here, and what the kernel
+        // reads by itself grows before it is told.
+        let has_suffixes = live.is_some_and(|file| file.has_suffixes());
+        let own_sizes = has_suffixes || shown.is_some() || self.processes.misleads(ino);
         let ttl = match known {
             None => Duration::ZERO,
             Some(_) if own_sizes => Duration::ZERO,
@@ -104,7 +111,10 @@ impl Tree {
             Some(_) if may_grow_soon(row) || self.is_asked_for(ino) => SHORT,
             Some(_) => LONG,
         };
-        let (size, modified) = known.unwrap_or_else(|| (MARKER, modified(row)));
+        let (size, modified) = match known {
+            Some((size, modified)) => (size.max(shown.unwrap_or(0)), modified),
+            None => (MARKER, modified(row)),
+        };
         Attributes {
             ino,
             size,

@@ -146,6 +146,37 @@ fn names(folder: &Path) -> std::collections::HashSet<String> {
     std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+/// A follower that reads more than the size that it is told next takes the file for cut, and shows it all again.
+#[test]
+fn no_size_is_less_than_what_the_kernel_has_read_by_itself() {
+    let mut world = World::start();
+    world.put_history("g", "s", &lines(5000, "history"));
+    let mounted = warm(&mut world, "g", "s");
+    let path = mounted.file("g/s.log");
+    let mut file = File::open(&path).unwrap();
+    let mut at = file.seek(SeekFrom::End(0)).unwrap();
+    let (mut put, mut looks, started) = (0, 0, Instant::now());
+    while put < 60 {
+        let many = if put % 4 == 3 { 2000 } else { 1 };
+        let texts: Vec<String> = (0..many).map(|i| format!("new {put} {i} {}", "y".repeat(60))).collect();
+        let stamp = now();
+        world.fake.put("g", "s", &texts.iter().map(|text| (stamp, text.as_str())).collect::<Vec<_>>());
+        put += 1;
+        let expected = world.fake.oracle("g", "s").len() as u64;
+        while at < expected {
+            let mut bytes = vec![0; 1 << 12];
+            let read = file.read(&mut bytes).unwrap() as u64;
+            at += read;
+            looks += 1;
+            if read > 0 {
+                let size = if looks % 2 == 0 { file.metadata() } else { std::fs::metadata(&path) }.unwrap().len();
+                assert!(size >= at, "{size} after {at} were read, growth {put}");
+            }
+            assert!(started.elapsed() < Duration::from_secs(90), "growth {put} isn't read");
+        }
+    }
+}
+
 #[test]
 fn a_file_that_the_kernel_reads_by_itself_grows_and_is_followed() {
     let mut world = World::start();

@@ -38,7 +38,7 @@ async fn what_was_proved_of_many_streams_with_live_rows_stays_proved() {
     let all = ids.iter().map(|id| text(&store, *id, &Format::Message)).collect::<Vec<_>>();
     for (id, all) in ids.iter().zip(&all) {
         let reader = store.reader(*id, &Format::Message).unwrap();
-        assert_eq!(&seen(&reader.lend().unwrap().expect("it was proved")), all);
+        assert_eq!(&seen(&reader.lend(untold()).unwrap().expect("it was proved")), all);
         assert_eq!(&text(&store, *id, &Format::Message), all);
     }
     store.append(ids.iter().map(|id| append(*id, vec![event(3, "and one")])).collect()).await.unwrap();
@@ -52,21 +52,21 @@ async fn only_a_proved_and_whole_text_is_lent() {
     let dir = tempfile::tempdir().unwrap();
     let (store, id) = filed(&dir.path().join("cache"), 100).await;
     let reader = store.reader(id, &Format::Message).unwrap();
-    assert!(reader.lend().unwrap().is_none(), "nobody has proved it");
+    assert!(reader.lend(untold()).unwrap().is_none(), "nobody has proved it");
     let all = text(&store, id, &Format::Message);
-    assert_eq!(seen(&reader.lend().unwrap().unwrap()), all);
-    assert!(store.reader(id, &Format::JsonLines).unwrap().lend().unwrap().is_none(), "another format");
+    assert_eq!(seen(&reader.lend(untold()).unwrap().unwrap()), all);
+    assert!(store.reader(id, &Format::JsonLines).unwrap().lend(untold()).unwrap().is_none(), "another format");
     store.append(vec![append(id, vec![event(200, "in a live row")])]).await.unwrap();
     let all = text(&store, id, &Format::Message);
-    assert_eq!(seen(&reader.lend().unwrap().unwrap()), all, "the live row too");
+    assert_eq!(seen(&reader.lend(untold()).unwrap().unwrap()), all, "the live row too");
     store.append(vec![append(id, vec![event(201, "in another")])]).await.unwrap();
     let all = text(&store, id, &Format::Message);
-    assert_eq!(seen(&reader.lend().unwrap().unwrap()), all, "of which the file had the first");
+    assert_eq!(seen(&reader.lend(untold()).unwrap().unwrap()), all, "of which the file had the first");
     let file = std::fs::OpenOptions::new().append(true).open(path_of(&store, id)).unwrap();
     std::io::Write::write_all(&mut &file, b"never committed").unwrap();
-    assert!(reader.lend().unwrap().is_none(), "left by a crash");
+    assert!(reader.lend(untold()).unwrap().is_none(), "left by a crash");
     store.append(vec![append(id, vec![event(202, "still")])]).await.unwrap();
-    assert!(reader.lend().unwrap().is_none(), "and not what the live row says");
+    assert!(reader.lend(untold()).unwrap().is_none(), "and not what the live row says");
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a_lent_text_grows_by_what_is_committed_and_in_one_order() {
     let (store, id) = filed(&dir.path().join("cache"), 100).await;
     text(&store, id, &Format::Message);
     let reader = store.reader(id, &Format::Message).unwrap();
-    let lent = reader.lend().unwrap().unwrap();
+    let lent = reader.lend(untold()).unwrap().unwrap();
     let mut shown = seen(&lent);
     let large = "x".repeat(LIVE_MAX as usize);
     for (number, message) in ["small", &large, "small again", &large, &large, "last"].into_iter().enumerate() {
@@ -96,13 +96,38 @@ async fn a_lent_text_grows_by_what_is_committed_and_in_one_order() {
 }
 
 #[tokio::test]
+async fn who_lent_a_text_is_told_before_it_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, id) = filed(&dir.path().join("cache"), 100).await;
+    text(&store, id, &Format::Message);
+    let reader = store.reader(id, &Format::Message).unwrap();
+    let path = path_of(&store, id);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let grows = {
+        let told = Arc::clone(&told);
+        Arc::new(move || told.lock().unwrap().push(std::fs::metadata(&path).unwrap().len()))
+    };
+    let lent = reader.lend(grows).unwrap().unwrap();
+    let mut lengths = Vec::new();
+    for number in 0..3 {
+        lengths.push(lent.len().unwrap());
+        store.append(vec![append(id, vec![event(1000 + number, "new")])]).await.unwrap();
+    }
+    assert_eq!(*told.lock().unwrap(), lengths, "once each, while the file was as it had been");
+    assert!(lent.len().unwrap() > lengths[2]);
+    drop(lent);
+    store.append(vec![append(id, vec![event(2000, "later")])]).await.unwrap();
+    assert_eq!(told.lock().unwrap().len(), 3, "nobody has it any more");
+}
+
+#[tokio::test]
 async fn what_is_lent_survives_a_kill_as_it_was_shown() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
     let (store, id) = filed(&cache, 100).await;
     text(&store, id, &Format::Message);
     let reader = store.reader(id, &Format::Message).unwrap();
-    let lent = reader.lend().unwrap().unwrap();
+    let lent = reader.lend(untold()).unwrap().unwrap();
     store.append(vec![append(id, vec![event(1000, "shown")])]).await.unwrap();
     let shown = seen(&lent);
     drop((lent, reader));
@@ -120,7 +145,7 @@ async fn an_append_that_fails_leaves_a_lent_text_alone() {
     let (store, id) = filed(&dir.path().join("cache"), 100).await;
     text(&store, id, &Format::Message);
     let reader = store.reader(id, &Format::Message).unwrap();
-    let lent = reader.lend().unwrap().unwrap();
+    let lent = reader.lend(untold()).unwrap().unwrap();
     store.append(vec![append(id, vec![event(1000, "a live row")])]).await.unwrap();
     let shown = seen(&lent);
     let large = append(id, vec![event(1001, "z".repeat(LIVE_MAX as usize))]);

@@ -51,9 +51,11 @@ fn no_reader_of_a_growing_file_sees_a_zero_or_a_stale_size() {
         assert!(output.status.success(), "{how}: {} {text} {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     let expected: Vec<String> = (0..total).map(line).collect();
-    for tail in [&tail, &inotify_tail] {
+    for (name, tail) in [("tail", &tail), ("uutils", &inotify_tail)] {
         let lines = shown_after(tail, total, Duration::from_secs(10));
-        assert!(lines == expected, "a tail shows {} lines of {total}", lines.len());
+        let differs = (0..total).find(|&i| lines.get(i) != expected.get(i));
+        let near = differs.map(|i| &lines[i.saturating_sub(2).min(lines.len())..(i + 4).min(lines.len())]);
+        assert!(lines == expected, "{name} shows {} lines of {total}, at {differs:?} {near:#?}", lines.len());
     }
 }
 
