@@ -46,7 +46,7 @@ pub(crate) struct IndexFile {
 impl IndexFile {
     pub(crate) fn open(room: &Room, id: StreamId) -> Result<IndexFile, StoreError> {
         let (_, path) = room.paths(id, "index");
-        match room.disk.open(&path, false) {
+        match room.open(&path, false) {
             Ok(file) => Ok(IndexFile { id, file, path }),
             Err(e) if is_missing(&e) => Err(StoreError::index_lost(id, &path, "it isn't there")),
             Err(e) => Err(StoreError::io("open", &path, &e).of_stream(id)),

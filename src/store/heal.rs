@@ -115,7 +115,7 @@ impl Fresh {
         let path = place.with_added_extension("new");
         // One that was cut off before is no beginning.
         room.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
-        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
+        let file = room.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
         Ok(Fresh { file, path, place })
     }
 
@@ -127,7 +127,7 @@ impl Fresh {
 fn copy_index(room: &Room, id: StreamId, committed: u64, fresh: &Fresh) -> Result<(), StoreError> {
     let (_, path) = room.paths(id, "index");
     let failed = |e: std::io::Error| StoreError::io("read", &path, &e);
-    let file = room.disk.open(&path, false).map_err(failed)?;
+    let file = room.open(&path, false).map_err(failed)?;
     let mut at = 0;
     while at < committed {
         let mut piece = vec![0; PIECE.min((committed - at) as usize)];
@@ -142,7 +142,7 @@ fn copy_index(room: &Room, id: StreamId, committed: u64, fresh: &Fresh) -> Resul
 fn copy_text(room: &Room, live: &Live, filed: &Filed, fresh: &Fresh) -> Result<bool, StoreError> {
     let mut whole = true;
     // Evicted, or one that can't even be opened: all of it is fetched again.
-    let old = room.disk.open(&fresh.place, false).ok();
+    let old = room.open(&fresh.place, false).ok();
     let index = IndexFile::open(room, live.id)?;
     for block in live.blocks(room, filed)? {
         let text = old.as_deref().and_then(|old| text_of(&block, old).ok());

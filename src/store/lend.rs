@@ -19,6 +19,7 @@ use super::StoreError;
 use super::disk::DiskFile;
 use super::live::{Held, Live, Room, State, lock};
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// Called before a text that is lent grows. A reader may see more than the size that it was told from then on: whoever told it must
@@ -98,6 +99,10 @@ pub struct Lent {
 impl Lent {
     /// Lends a stream's text, if its file is the whole of it.
     pub(crate) fn of(room: &Arc<Room>, live: &Held, grows: Grows) -> Result<Option<Lent>, StoreError> {
+        // Each takes a descriptor for as long as it is open.
+        if room.lent.load(Ordering::Relaxed) >= room.pools.lent {
+            return Ok(None);
+        }
         if lock(&live.lent_file).is_some() || !live.lending.lend(grows) {
             return Ok(None);
         }
@@ -113,6 +118,7 @@ impl Lent {
         if !live.unproved(room, &filed, 0, filed.place.text, 1)?.is_empty() {
             return Ok(None);
         }
+        room.lent.fetch_add(1, Ordering::Relaxed);
         lent.file = Some(file);
         Ok(Some(lent))
     }
@@ -130,6 +136,9 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
+        if self.file.is_some() {
+            self.room.lent.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.live.lending.give_back() {
             *lock(&self.live.lent_file) = None;
             lock(&self.room.unshown).remove(&self.live.id);

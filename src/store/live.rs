@@ -5,6 +5,7 @@
 //! commit's fate is unknown the state is dropped and loaded again from the catalogue.
 
 use super::catalogue::{Catalogue, Place};
+use super::descriptors::Pools;
 use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
 use super::evict::Limits;
@@ -18,18 +19,13 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 use tokio::sync::watch;
 
-// The unwraps below are of constants: the compiler proves them.
+// The unwrap below is of a constant: the compiler proves it.
 
-/// Streams kept ready though nobody holds them: followed ones are asked for each second.
-const RECENT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
-/// The same of streams that take little memory, so that a walk through a folder finds the proofs of the last one. Each may hold a
-/// descriptor.
-const RECENT_LIGHT: NonZeroUsize = NonZeroUsize::new(2_048).unwrap();
 /// A stream with no live rows and no more blocks than this takes little: some kilobytes.
 const LIGHT_BLOCKS: usize = 64;
 /// Renditions kept though nobody reads them: a `stat` and an `open` shouldn't render twice.
@@ -39,6 +35,9 @@ const RECENT_RENDITIONS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 pub(crate) struct Room {
     pub(crate) dir: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) pools: Pools,
+    /// Texts that the kernel reads by itself.
+    pub(crate) lent: AtomicUsize,
     pub(crate) catalogue: Catalogue,
     /// Streams on whose files the disk failed: nothing is appended to them until they are healed, or the store is opened again.
     pub(crate) sick: Mutex<HashSet<StreamId>>,
@@ -96,9 +95,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Room {
     pub(crate) fn new(dir: &Path, disk: Arc<dyn Disk>, catalogue: Catalogue) -> Room {
+        let pools = Pools::of_this_process();
         Room {
             dir: dir.to_owned(),
             disk,
+            pools,
+            lent: AtomicUsize::new(0),
             catalogue,
             sick: Mutex::default(),
             unshown: Mutex::default(),
@@ -112,8 +114,8 @@ impl Room {
             renditions: AtomicU64::new(0),
             busy: Mutex::default(),
             streams: Mutex::default(),
-            recent: Mutex::new(lru::LruCache::new(RECENT)),
-            recent_light: Mutex::new(lru::LruCache::new(RECENT_LIGHT)),
+            recent: Mutex::new(lru::LruCache::new(pools.recent)),
+            recent_light: Mutex::new(lru::LruCache::new(pools.recent_light)),
             recent_renditions: Mutex::new(lru::LruCache::new(RECENT_RENDITIONS)),
         }
     }
@@ -151,6 +153,19 @@ impl Room {
         let live = Arc::new(Live::new(id));
         streams.insert(id, Arc::downgrade(&live));
         live
+    }
+
+    /// Closes the text files that nobody reads at this moment; whoever reads one again opens it again.
+    pub(crate) fn close_texts(&self) {
+        let all: Vec<_> = lock(&self.streams).values().filter_map(Weak::upgrade).collect();
+        for live in all {
+            // One that is locked is in use; the caller may be the one who holds it.
+            if let Ok(mut state) = live.state.try_lock()
+                && let Some(state) = &mut *state
+            {
+                state.text = None;
+            }
+        }
     }
 
     /// Takes a stream's text file away, unless somebody reads it; tells whether it did.
@@ -447,7 +462,7 @@ impl Live {
             return Ok(Arc::clone(file));
         }
         let (_, path) = room.paths(self.id, "text");
-        let file = room.disk.open(&path, false).map_err(|e| match is_missing(&e) {
+        let file = room.open(&path, false).map_err(|e| match is_missing(&e) {
             true => StoreError::text_lost(self.id, &path, "it isn't there"),
             false => StoreError::io("open", &path, &e).of_stream(self.id),
         })?;

@@ -86,7 +86,7 @@ impl Store {
         let (dir, path) = room.paths(live.id, "text");
         room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e).of_stream(live.id))?;
         let was_there = room.catalogue.text_is_there(live.id)?;
-        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("open", &path, &e).of_stream(live.id))?;
+        let file = room.open(&path, true).map_err(|e| StoreError::io("open", &path, &e).of_stream(live.id))?;
         if file.len().map_err(|e| StoreError::io("look at", &path, &e).of_stream(live.id))? < committed {
             file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e).of_stream(live.id))?;
             live.text_is_another();

@@ -7,6 +7,7 @@
 mod aside;
 mod bytes;
 mod catalogue;
+mod descriptors;
 mod directory;
 mod disk;
 mod evict;

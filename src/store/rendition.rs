@@ -105,7 +105,7 @@ impl Rendition {
     fn new(room: &Arc<Room>, live: &Arc<Live>, format: &Format) -> Result<Rendition, StoreError> {
         let number = room.renditions.fetch_add(1, Ordering::Relaxed);
         let path = room.dir.join("renditions").join(format!("{}-{number}", live.id.0));
-        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
+        let file = room.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
         Ok(Rendition {
             format: format.clone(),
             live: Arc::clone(live),

@@ -462,7 +462,7 @@ impl Work {
     /// The text file, cut. Where text was evicted or lost it is lengthened: those bytes prove nothing, and whoever reads them has them
     /// fetched again.
     fn open_text(&self, room: &Room, dir: &Path, path: PathBuf, committed: u64) -> Result<Opened, StoreError> {
-        let file = room.disk.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
+        let file = room.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
         let len = file.len().map_err(|e| StoreError::io("look at", &path, &e))?;
         if len < committed {
             file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e))?;
@@ -476,7 +476,7 @@ impl Work {
 
     fn open_index(&self, room: &Room, path: PathBuf, committed: u64, new: bool) -> Result<Opened, StoreError> {
         let short = |what| StoreError::index_lost(self.live.id, &path, what);
-        let file = room.disk.open(&path, new).map_err(|e| match is_missing(&e) {
+        let file = room.open(&path, new).map_err(|e| match is_missing(&e) {
             true => short("it isn't there"),
             false => StoreError::io("open", &path, &e),
         })?;

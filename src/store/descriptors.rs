@@ -1,0 +1,78 @@
+//! How many files are open at a time: the process may have so many and no more, and what it keeps open for later is let go first.
+
+use super::StoreErrorKind;
+use super::disk::DiskFile;
+use super::live::Room;
+use super::trouble::kind_of;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+// The unwraps below are of constants: the compiler proves them.
+
+/// Streams kept ready though nobody holds them: followed ones are asked for each second.
+const RECENT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+/// The same of streams that take little memory, so that a walk through a folder finds the proofs of the last one.
+const RECENT_LIGHT: NonZeroUsize = NonZeroUsize::new(2_048).unwrap();
+
+/// How many of each may be held, each of which may have a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pools {
+    /// Streams kept ready.
+    pub(crate) recent: NonZeroUsize,
+    /// Those of them that take little.
+    pub(crate) recent_light: NonZeroUsize,
+    /// Texts that the kernel reads by itself.
+    pub(crate) lent: usize,
+}
+
+impl Pools {
+    /// By the process's limit.
+    pub(crate) fn of_this_process() -> Pools {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is a writable rlimit that outlives the call.
+        let is_known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+        Pools::of(if is_known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { 1_024 })
+    }
+
+    /// A half of `limit` for what is kept, a quarter for what is lent; the rest is for connections, other users' questions and files in use.
+    fn of(limit: usize) -> Pools {
+        let at_most =
+            |most: NonZeroUsize, share: usize| most.min(NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN));
+        Pools {
+            recent: at_most(RECENT, limit / 8),
+            recent_light: at_most(RECENT_LIGHT, limit / 8 * 3),
+            lent: limit / 4,
+        }
+    }
+}
+
+impl Room {
+    /// Opens a file of the cache. Where the process has no descriptor left, the texts that are kept open for later are closed first.
+    pub(crate) fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        match self.disk.open(path, create) {
+            Err(error) if kind_of(&error) == StoreErrorKind::Exhausted => {
+                tracing::debug!(path = %path.display(), %error, "closing what is kept open for later");
+                self.close_texts();
+                self.disk.open(path, create)
+            }
+            opened => opened,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_open_leaves_a_quarter_of_the_limit() {
+        for limit in [1, 64, 256, 1_024, 2_300, 4_096, 65_536, usize::MAX] {
+            let Pools { recent, recent_light, lent } = Pools::of(limit);
+            assert!(recent.get() + recent_light.get() + lent <= (limit / 4 * 3).max(2), "{limit}");
+            assert!(recent <= RECENT && recent_light <= RECENT_LIGHT);
+        }
+        assert_eq!(Pools::of(65_536).recent_light, RECENT_LIGHT, "with room for all");
+    }
+}
