@@ -2,6 +2,7 @@
 
 use super::Lines;
 use crate::store::MinFree;
+use crate::store::claim::look;
 use bytesize::ByteSize;
 use std::ffi::{CString, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -89,9 +90,12 @@ fn fusermount(path: &OsString) -> Option<(PathBuf, bool)> {
 pub(super) fn cache<W: Write>(report: &mut Lines<'_, W>, folder: &Path, min_free: MinFree) {
     let step = "cache";
     let shown = folder.display();
-    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| probe(folder)) {
+    // Looked at, not taken: a mount does that.
+    let usable = |()| look(folder).map_err(io::Error::other);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    if let Err(error) = made.and_then(usable).and_then(|()| probe(folder)) {
         let cure = "give --cache-dir (or CWLOGS_CACHE_DIR) a folder that you may write to, on a disk with room";
-        return report.failed(step, &format!("{shown} can't be written to: {error}"), Some(cure));
+        return report.failed(step, &format!("{shown} can't be used: {error}"), Some(cure));
     }
     match space(folder) {
         Err(error) => report.failed(step, &format!("{shown}: its disk's free space can't be told: {error}"), None),

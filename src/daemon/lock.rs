@@ -2,10 +2,11 @@
 
 use super::Failure;
 use crate::model::printable;
+use crate::store::claim::claim;
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ struct Holder {
 }
 
 impl CacheLock {
-    /// Makes the folder (0700) if need be, and locks it. `is_mounted` tells whether the holder's
+    /// Makes the folder ours if it may be (see [`claim`]), and locks it. `is_mounted` tells whether the holder's
     /// mount is still there: one that was just unmounted is waited for.
     pub(crate) fn take(
         dir: &Path,
@@ -48,20 +49,16 @@ impl CacheLock {
         let failed = |what: &str, error: std::io::Error| {
             Failure::new(format!("cache folder {shown}: {what}: {error}; give --cache-dir another folder"))
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed("can't be made", error))?;
-        let owner = dir.metadata().map_err(|error| failed("can't be read", error))?.uid();
-        // SAFETY: geteuid only reads this process's credentials.
-        if owner != unsafe { libc::geteuid() } {
-            return Err(Failure::new(format!(
-                "cache folder {shown}: belongs to another user; give --cache-dir another folder"
-            )));
-        }
+        claim(dir).map_err(|refused| {
+            Failure::new(format!("cache folder {shown}: {refused}; give --cache-dir another folder"))
+        })?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(dir.join("lock"))
             .map_err(|error| failed("can't be locked", error))?;
         let deadline = Instant::now() + FINISHING;
@@ -135,14 +132,14 @@ fn in_use(dir: &str, holder: Option<Holder>, mounted: bool, purpose: Purpose<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_second_daemon_is_refused_and_told_who_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let cache = dir.path().join("a/cache");
         let held = CacheLock::take(&cache, Purpose::Mount(Path::new("/mnt/logs")), |_| true).unwrap();
-        assert_eq!(cache.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(cache.metadata().unwrap().mode() & 0o777, 0o700);
         let error = CacheLock::take(&cache, Purpose::Mount(Path::new("/mnt/other")), |_| true).unwrap_err().to_string();
         assert!(error.contains("/mnt/logs") && error.contains(&std::process::id().to_string()), "{error}");
         drop(held);

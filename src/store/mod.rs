@@ -7,6 +7,7 @@
 mod aside;
 mod bytes;
 mod catalogue;
+pub mod claim;
 mod descriptors;
 mod directory;
 mod disk;

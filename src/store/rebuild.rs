@@ -203,7 +203,7 @@ fn number_of(path: &Path) -> Option<u64> {
 }
 
 /// All index files under `dir`; what isn't named like one is left alone.
-fn index_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(crate) fn index_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let streams = dir.join("streams");
     let mut found = Vec::new();
     let folders = match fs::read_dir(&streams) {

@@ -193,7 +193,7 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn mount(path: PathBuf, size: &str) -> SmallDisk {
         std::fs::create_dir(&path).unwrap();
-        output(&format!("mount -t tmpfs -o size={size} small {}", path.display()));
+        output(&format!("mount -t tmpfs -o mode=700,size={size} small {}", path.display()));
         SmallDisk(path)
     }
 }
