@@ -9,7 +9,7 @@ mod service;
 mod tests;
 
 use crate::clock::{ServiceClock, SystemClock};
-use crate::model::printable;
+use crate::model::{printable, without_password};
 use crate::source::cloudwatch::{CloudWatch, ConnectOptions};
 use crate::source::{Call, LogSource};
 use crate::store::MinFree;
@@ -62,7 +62,8 @@ async fn connect<W: Write>(report: &mut Lines<'_, W>, target: Target) -> Option<
         }
     };
     let profile = options.profile.clone();
-    let endpoint = options.endpoint_url.as_ref().map_or(String::new(), |url| format!(", endpoint {url}"));
+    let endpoint =
+        options.endpoint_url.as_ref().map_or(String::new(), |url| format!(", endpoint {}", without_password(url)));
     let cloudwatch = match CloudWatch::connect(options, ServiceClock::new(Arc::new(SystemClock))).await {
         Ok(cloudwatch) => cloudwatch,
         Err(error) => {

@@ -159,6 +159,16 @@ pub fn printable(name: &str) -> String {
     name.chars().flat_map(|c| if steers(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
+/// An URL as it may be shown: without a user's name and password, should it hold them.
+pub fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (&url[..scheme.len() + 3], rest));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rfind('@') {
+        Some(at) => format!("{scheme}(hidden)@{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +184,17 @@ mod tests {
         }
         let plain = "/aws/[$LATEST] é 日本語 \u{1f525} a\u{30a} \u{200b}\u{200d}";
         assert_eq!(printable(plain), plain, "what is only odd is shown");
+    }
+
+    #[test]
+    fn passwords_of_urls_are_hidden() {
+        for (url, shown) in [
+            ("https://u:p@host:1/a@b", "https://(hidden)@host:1/a@b"),
+            ("https://u:p@q@host", "https://(hidden)@host"),
+            ("u:p@host", "(hidden)@host"),
+            ("http://localhost:4566/a?b=c@d", "http://localhost:4566/a?b=c@d"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 }

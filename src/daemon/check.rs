@@ -1,7 +1,7 @@
 //! `--check`, with the configuration of the mount it speaks of.
 
-use super::Failure;
 use super::run::{connect_options, demo_epoch};
+use super::{Failure, process};
 use crate::check::{CheckOptions, Target, check};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 /// Says step by step what would keep a mount from working. Whether nothing would.
 pub fn check_setup(config: &Config) -> Result<bool, Failure> {
+    process::keep_memory_private();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

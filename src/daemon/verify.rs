@@ -1,9 +1,9 @@
 //! `--verify`: the rooms below the tree put together without a mount, on the cache of the mount it speaks of.
 
-use super::Failure;
 use super::lock::{CacheLock, Purpose};
 use super::log::Log;
 use super::run::{Connected, connect};
+use super::{Failure, process};
 use crate::config::Config;
 use crate::fetch::{Fetch, Since};
 use crate::mount::unmount;
@@ -18,6 +18,8 @@ pub fn verify_cache(config: &Config, globs: Vec<String>, reread: bool) -> Result
     // What is found is told line by line; the log has only what a person asks for, and errors.
     let log = Log::start(if config.verbosity > 0 { config.verbosity } else { -1 })?;
     let _last_lines = log.last_lines();
+    process::raise_open_files_limit();
+    process::keep_memory_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

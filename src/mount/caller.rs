@@ -2,6 +2,9 @@
 
 use crate::tree::{CommandLine, Lookup, Process, SystemCall};
 use std::fs;
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Looks callers up under `/proc`.
@@ -27,14 +30,8 @@ impl Lookup for Proc {
     }
 
     fn command_line(&self, process: &Process) -> Option<CommandLine> {
-        let raw = fs::read(format!("/proc/{}/cmdline", process.id)).ok()?;
-        let raw = raw.strip_suffix(b"\0")?;
-        let arguments = raw.split(|b| *b == 0).map(|a| String::from_utf8(a.to_vec()).ok()).collect::<Option<_>>()?;
-        let environment = fs::read(format!("/proc/{}/environ", process.id)).ok()?;
-        let posixly_correct = environment
-            .split(|b| *b == 0)
-            .any(|v| v.starts_with(b"POSIXLY_CORRECT=") || v.starts_with(b"_POSIX2_VERSION="));
-        Some(CommandLine { arguments, posixly_correct })
+        let id = process.id;
+        MEMORY.within(READ_PATIENCE, move || command_line(id)).flatten()
     }
 
     fn threads(&self, id: u32) -> Vec<u32> {
@@ -55,6 +52,56 @@ impl Lookup for Proc {
         }
         SystemCall::Unknown
     }
+}
+
+/// Reads of other processes' memory.
+static MEMORY: Bounded = Bounded::new();
+/// How long such a read may take. It waits for the lock of that process's address space, which a thread of it may hold that waits for
+/// us: <https://man7.org/linux/man-pages/man5/proc_pid_cmdline.5.html> reads the arguments from there.
+const READ_PATIENCE: Duration = Duration::from_millis(100);
+/// Reads under way at a time; while so many don't end, no more are begun.
+const MOST_READS: usize = 4;
+
+/// Work that may never end, on threads of its own: few of them, and nobody waits long.
+struct Bounded(AtomicUsize);
+
+impl Bounded {
+    const fn new() -> Bounded {
+        Bounded(AtomicUsize::new(0))
+    }
+
+    /// What `work` gives, if it does so in time.
+    fn within<T: Send + 'static>(
+        &'static self,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        if self.0.fetch_add(1, Ordering::AcqRel) >= MOST_READS {
+            self.0.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        let (answer, answered) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("proc".into()).spawn(move || {
+            // Nobody may wait for it any more.
+            let _ = answer.send(work());
+            self.0.fetch_sub(1, Ordering::AcqRel);
+        });
+        if thread.is_err() {
+            self.0.fetch_sub(1, Ordering::AcqRel);
+        }
+        answered.recv_timeout(patience).ok()
+    }
+}
+
+fn command_line(id: u32) -> Option<CommandLine> {
+    let raw = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+    let raw = raw.strip_suffix(b"\0")?;
+    let arguments = raw.split(|b| *b == 0).map(|a| String::from_utf8(a.to_vec()).ok()).collect::<Option<_>>()?;
+    let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
+    let posixly_correct = environment
+        .split(|b| *b == 0)
+        .any(|v| v.starts_with(b"POSIXLY_CORRECT=") || v.starts_with(b"_POSIX2_VERSION="));
+    Some(CommandLine { arguments, posixly_correct })
 }
 
 /// How often a thread is looked at that isn't waiting yet.
@@ -115,6 +162,10 @@ pub(super) fn may_pass_through() -> bool {
 
 /// How often a waiting caller is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same after a while: thousands may wait for one slow service, and a person's Ctrl-C needn't be answered faster than this.
+const SLOWER_LOOK: Duration = Duration::from_millis(150);
+/// When that begins.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// Ends when a signal that ends the caller's wait is pending. The kernel itself tells nothing: fuser answers FUSE_INTERRUPT with
 /// ENOSYS, after which it never comes again. Never ends for a caller that can't be looked at (another pid namespace, hidepid).
@@ -123,12 +174,15 @@ pub(super) async fn interrupted(thread: u32) {
     if thread == 0 || fs::read(&path).is_err() {
         return std::future::pending().await;
     }
+    let began = tokio::time::Instant::now();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(if began.elapsed() < LONG_WAIT { LOOK } else { SLOWER_LOOK }).await;
         match text(&path) {
-            Ok(status) if !must_end(&status) => {}
+            Ok(status) if must_end(&status) => return,
             // Gone altogether: nobody waits any more.
-            Ok(_) | Err(_) => return,
+            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => return,
+            // That it can't be looked at, for lack of descriptors, say, tells nothing of the caller.
+            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -171,6 +225,23 @@ mod tests {
             mask(ignored),
             mask(caught)
         )
+    }
+
+    #[test]
+    fn reads_that_never_end_hold_nobody_up() {
+        static STUCK: Bounded = Bounded::new();
+        let short = Duration::from_millis(10);
+        let (let_go, held) = mpsc::channel::<()>();
+        let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+        for _ in 0..MOST_READS {
+            let held = held.clone();
+            assert_eq!(STUCK.within(short, move || held.lock().unwrap().recv().is_ok()), None);
+        }
+        assert_eq!(STUCK.within(short, || panic!("never begun")), None::<()>);
+        drop(let_go);
+        while STUCK.within(Duration::from_secs(10), || 7) != Some(7) {
+            std::thread::sleep(short);
+        }
     }
 
     #[test]

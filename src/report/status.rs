@@ -2,7 +2,7 @@
 
 use super::{Report, errors, metrics};
 use crate::error::Error;
-use crate::model::{Timestamp, printable, steers};
+use crate::model::{Timestamp, printable, steers, without_password};
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -122,7 +122,7 @@ impl Report {
                 write!(out, ", profile {}", printable(profile))?;
             }
             if let Some(endpoint) = &mount.endpoint_url {
-                write!(out, ", endpoint {}", printable(endpoint))?;
+                write!(out, ", endpoint {}", printable(&without_password(endpoint)))?;
             }
             writeln!(out)?;
             writeln!(out, "cache folder  {}", printable(&mount.cache_dir.to_string_lossy()))?;
@@ -194,7 +194,7 @@ impl Report {
                 "since": mount.since.to_string(),
                 "region": mount.region,
                 "profile": mount.profile,
-                "endpointUrl": mount.endpoint_url,
+                "endpointUrl": mount.endpoint_url.as_deref().map(without_password),
                 "mountPoint": mount.mountpoint.to_string_lossy(),
                 "cacheFolder": mount.cache_dir.to_string_lossy(),
             })

@@ -17,6 +17,8 @@ const PATIENT_LOOKS: u32 = 8;
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Files remembered a walking process; past that it is told nothing more but waits.
 const MOST_TOLD: usize = 100_000;
+/// The same of all processes together.
+const MOST_TOLD_ALL: usize = 400_000;
 /// Threads of one process whose looks are counted; past that all begin anew.
 const MOST_THREADS: usize = 256;
 
@@ -41,11 +43,13 @@ pub(crate) struct Walks {
     processes: LruCache<Key, Walk>,
     /// By how many processes a file's marker is taken for its size.
     misled: HashMap<Ino, u32>,
+    /// Files that all of them were told the marker of.
+    told: usize,
 }
 
 impl Default for Walks {
     fn default() -> Walks {
-        Walks { processes: LruCache::new(REMEMBERED), misled: HashMap::new() }
+        Walks { processes: LruCache::new(REMEMBERED), misled: HashMap::new(), told: 0 }
     }
 }
 
@@ -60,10 +64,11 @@ impl Walks {
         self.goes_on(process, thread, None);
         let Some(walk) = self.processes.get_mut(&process) else { return false };
         let looks = walk.looks.get(&thread).copied().unwrap_or(0);
-        if looks < PATIENT_LOOKS || walk.told.len() >= MOST_TOLD {
+        if looks < PATIENT_LOOKS || walk.told.len() >= MOST_TOLD || self.told >= MOST_TOLD_ALL {
             return false;
         }
         if walk.told.insert(ino) {
+            self.told += 1;
             *self.misled.entry(ino).or_default() += 1;
         }
         true
@@ -152,6 +157,7 @@ impl Walks {
     }
 
     fn misleads_one_less(&mut self, ino: Ino) {
+        self.told -= 1;
         if let Some(count) = self.misled.get_mut(&ino) {
             *count -= 1;
             if *count == 0 {
