@@ -171,10 +171,10 @@ pub struct Cli {
     /// Group of everything shown (default: yours)
     #[arg(long, value_name = "ID", help_heading = "Mount")]
     pub gid: Option<u32>,
-    /// Permission bits of folders (default: 755)
+    /// Permission bits of folders (default: 700; 755 with --allow-other)
     #[arg(long, value_name = "OCTAL", value_parser = value::mode, help_heading = "Mount")]
     pub dir_mode: Option<u16>,
-    /// Permission bits of files (default: 644)
+    /// Permission bits of files (default: 600; 644 with --allow-other)
     #[arg(long, value_name = "OCTAL", value_parser = value::mode, help_heading = "Mount")]
     pub file_mode: Option<u16>,
     /// Options as in /etc/fstab: allow_other, region=..., any long option

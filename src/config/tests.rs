@@ -33,7 +33,13 @@ fn defaults_are_the_contract() {
     assert_eq!(config.poll_interval, Duration::from_secs(1));
     assert_eq!(config.late_window, Duration::from_secs(300));
     assert_eq!(config.settle_after, Duration::from_secs(900));
-    assert_eq!((config.uid, config.gid, config.dir_mode, config.file_mode), (1000, 100, 0o755, 0o644));
+    assert_eq!((config.uid, config.gid, config.dir_mode, config.file_mode), (1000, 100, 0o700, 0o600));
+    // What the kernel keeps of an answer it gives to whoever may look.
+    let modes =
+        |args: &[&str]| Config::resolve(&cli(args), &env(&[], None)).map(|c| (c.dir_mode, c.file_mode)).unwrap();
+    assert_eq!(modes(&["/mnt", "--allow-root"]), (0o700, 0o600));
+    assert_eq!(modes(&["/mnt", "--allow-other"]), (0o755, 0o644));
+    assert_eq!(modes(&["/mnt", "--allow-root", "--file-mode", "640"]), (0o700, 0o640));
     assert_eq!(config.mountpoint.as_deref(), Some(Path::new("/mnt")));
 }
 

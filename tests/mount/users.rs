@@ -141,7 +141,7 @@ fn an_unprivileged_user_mounts_for_himself() {
         }
         assert!(reads(USER, &file).unwrap() == expected);
         let shown = run_as(USER, &format!("stat -c '%u %a' {0} {0}/app {1}", mnt.display(), file.display()));
-        assert_eq!(String::from_utf8_lossy(&shown.stdout), "65534 755\n65534 755\n65534 644\n");
+        assert_eq!(String::from_utf8_lossy(&shown.stdout), "65534 700\n65534 700\n65534 600\n");
         assert_private(&world.folder().join("cache"));
 
         // Nothing survives to say that it is dead; the next start at the same place just works.
