@@ -36,7 +36,7 @@ pub struct CheckOptions {
 /// Where events come from.
 pub enum Target {
     /// The service, with region and credentials found out as part of the check.
-    CloudWatch(ConnectOptions),
+    CloudWatch(Box<ConnectOptions>),
     /// A source that is there already (the demo).
     Source(Arc<dyn LogSource>),
 }
@@ -55,7 +55,7 @@ pub async fn check(options: CheckOptions, out: &mut impl Write) -> bool {
 /// Region and credentials. `None` where no call could be made.
 async fn connect<W: Write>(report: &mut Lines<'_, W>, target: Target) -> Option<Arc<dyn LogSource>> {
     let options = match target {
-        Target::CloudWatch(options) => options,
+        Target::CloudWatch(options) => *options,
         Target::Source(source) => {
             report.ok("region", &source.region());
             return Some(source);

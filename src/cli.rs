@@ -79,7 +79,7 @@ pub struct Cli {
     second: Option<PathBuf>,
 
     /// Mount built-in sample logs that keep growing: no account, no network
-    #[arg(long, help_heading = "What to do", conflicts_with_all = ["unmount", "check", "profile", "region", "endpoint_url"])]
+    #[arg(long, help_heading = "What to do", conflicts_with_all = ["unmount", "check", "profile", "region", "endpoint_url", "ca_bundle"])]
     pub demo: bool,
     /// Unmount MOUNTPOINT; files still open are detached
     #[arg(long, help_heading = "What to do", conflicts_with = "check")]
@@ -109,6 +109,9 @@ pub struct Cli {
     /// Another endpoint [AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL]
     #[arg(long, value_name = "URL", help_heading = "AWS")]
     pub endpoint_url: Option<String>,
+    /// Certificates to trust, in PEM [AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE", help_heading = "AWS")]
+    pub ca_bundle: Option<PathBuf>,
 
     /// Only groups whose names start so; repeatable [LOG_GROUP_NAME_PREFIX]
     #[arg(long, value_name = "PREFIX", help_heading = "Selection")]
@@ -230,7 +233,8 @@ impl Cli {
 
     /// Makes every path absolute, so that the working directory may change.
     pub fn make_paths_absolute(&mut self) -> io::Result<()> {
-        let paths = [&mut self.mountpoint, &mut self.cache_dir, &mut self.config, &mut self.log_file];
+        let paths =
+            [&mut self.mountpoint, &mut self.cache_dir, &mut self.config, &mut self.log_file, &mut self.ca_bundle];
         for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&*path)?;
         }

@@ -8,9 +8,10 @@ pub mod value;
 
 use crate::cli::Cli;
 use crate::fetch::{FetchSettings, Selection};
-use crate::model::printable;
+use crate::model::{printable, without_password};
 use crate::render::Format;
 use crate::source::Quotas;
+use crate::source::cloudwatch::Places;
 use crate::store::{Limits, MinFree};
 use file::FileSettings;
 use std::fmt;
@@ -34,6 +35,8 @@ pub struct Env {
     pub var: Lookup,
     /// The home folder.
     pub home: Option<PathBuf>,
+    /// The folder in which the program was started.
+    pub start: Option<PathBuf>,
     /// XDG_CONFIG_HOME or its default.
     pub config_home: Option<PathBuf>,
     /// XDG_CACHE_HOME or its default.
@@ -48,6 +51,7 @@ impl Env {
         Env {
             var: Box::new(|name| std::env::var(name).ok().filter(|value| !value.is_empty())),
             home: dirs::home_dir(),
+            start: std::env::current_dir().ok(),
             config_home: dirs::config_dir(),
             cache_home: dirs::cache_dir(),
             // SAFETY: both only read this process's credentials and can't fail.
@@ -80,6 +84,10 @@ pub struct Aws {
     pub region: Option<String>,
     /// Another endpoint.
     pub endpoint_url: Option<String>,
+    /// Where the AWS CLI's files are; `None` where nothing tells.
+    pub files: Option<Places>,
+    /// Certificates to trust instead of the system's.
+    pub ca_bundle: Option<PathBuf>,
     /// (key id, secret) of AWS_ACCESS_KEY and AWS_SECRET, where the standard names aren't both set.
     pub access_key_fallback: Option<(String, String)>,
 }
@@ -89,7 +97,9 @@ impl fmt::Debug for Aws {
         f.debug_struct("Aws")
             .field("profile", &self.profile)
             .field("region", &self.region)
-            .field("endpoint_url", &self.endpoint_url)
+            .field("endpoint_url", &self.endpoint_url.as_deref().map(without_password))
+            .field("files", &self.files)
+            .field("ca_bundle", &self.ca_bundle)
             .field("access_key_fallback", &self.access_key_fallback.as_ref().map(|_| "(hidden)"))
             .finish()
     }
@@ -191,6 +201,11 @@ impl Config {
             (None, Some(path)) => Some(absolute("CWLOGS_CACHE_DIR", path)?),
             (None, None) => in_file(file.cache_dir.clone(), "cache-dir")?,
         };
+        let ca_bundle = match (&cli.ca_bundle, env.var("AWS_CA_BUNDLE")) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(path)) => Some(absolute("AWS_CA_BUNDLE", path)?),
+            (None, None) => in_file(file.ca_bundle.clone(), "ca-bundle")?,
+        };
         let log_file = match &cli.log_file {
             Some(path) => Some(path.clone()),
             None => in_file(file.log_file.clone(), "log-file")?,
@@ -258,6 +273,8 @@ impl Config {
                     .or_else(|| env.var("AWS_DEFAULT_REGION"))
                     .or(file.region),
                 endpoint_url: cli.endpoint_url.clone().or_else(|| endpoint_of_env(env)).or(file.endpoint_url),
+                files: places(env),
+                ca_bundle,
                 access_key_fallback: access_key_fallback(env),
             }
         };
@@ -373,6 +390,7 @@ impl Config {
             ("mountpoint", self.mountpoint != other.mountpoint),
             ("profile", self.aws.profile != other.aws.profile),
             ("region", self.aws.region != other.aws.region),
+            ("ca-bundle", self.aws.ca_bundle != other.aws.ca_bundle),
             ("endpoint-url", self.aws.endpoint_url != other.aws.endpoint_url),
             ("names", self.names != other.names),
             ("format", self.format != other.format),
@@ -406,6 +424,23 @@ fn read_file(cli: &Cli, env: &Env) -> Result<(FileSettings, String), ConfigError
 
 fn absolute(name: &str, path: String) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|error| ConfigError::Invalid(format!("{name}: {error}")))
+}
+
+/// The AWS CLI's files, as its environment names them.
+fn places(env: &Env) -> Option<Places> {
+    let place = |variable: &str, name: &str| match env.var(variable) {
+        Some(path) => Some(match (path.strip_prefix("~/"), &env.home, &env.start) {
+            (Some(rest), Some(home), _) => home.join(rest),
+            (_, _, Some(start)) => start.join(path),
+            (_, _, None) => path.into(),
+        }),
+        None => Some(env.home.as_ref()?.join(".aws").join(name)),
+    };
+    Some(Places {
+        config: place("AWS_CONFIG_FILE", "config")?,
+        credentials: place("AWS_SHARED_CREDENTIALS_FILE", "credentials")?,
+        start: env.start.clone(),
+    })
 }
 
 fn endpoint_of_env(env: &Env) -> Option<String> {

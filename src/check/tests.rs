@@ -202,7 +202,7 @@ async fn without_a_region_that_can_be_the_calls_are_not_tried() {
     let mut out = Vec::new();
     let mut lines = Lines { out: &mut out, ok: true, broken: None };
     // An endpoint that can't be one is found before anything of the machine is looked at.
-    let target = Target::CloudWatch(ConnectOptions { endpoint_url: Some("nowhere".into()), ..options });
+    let target = Target::CloudWatch(Box::new(ConnectOptions { endpoint_url: Some("nowhere".into()), ..options }));
     assert!(connect(&mut lines, target).await.is_none());
     assert!(!lines.ok);
     let text = String::from_utf8(out).unwrap();

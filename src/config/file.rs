@@ -14,6 +14,7 @@ pub(crate) struct FileSettings {
     pub(crate) profile: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint_url: Option<String>,
+    pub(crate) ca_bundle: Option<PathBuf>,
     pub(crate) log_group_prefix: Option<OneOrMore>,
     pub(crate) log_group: Option<OneOrMore>,
     pub(crate) log_stream: Option<OneOrMore>,

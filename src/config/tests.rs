@@ -13,6 +13,7 @@ fn env(vars: &[(&str, &str)], config_home: Option<&Path>) -> Env {
     Env {
         var: Box::new(move |name| vars.get(name).cloned()),
         home: Some("/home/ada".into()),
+        start: None,
         config_home: config_home.map(Path::to_owned),
         cache_home: Some("/home/ada/.cache".into()),
         ids: (1000, 100),

@@ -21,7 +21,7 @@ pub fn check_setup(config: &Config) -> Result<bool, Failure> {
     let target = if config.demo {
         Target::Source(Arc::new(Demo::new(demo_epoch(), Arc::new(SystemClock))))
     } else {
-        Target::CloudWatch(connect_options(config))
+        Target::CloudWatch(Box::new(connect_options(config)))
     };
     let options = CheckOptions {
         allow_other: config.allow_other,

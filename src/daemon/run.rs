@@ -22,7 +22,7 @@ use crate::mount::options::MountOptions;
 use crate::mount::unmount::{self, MountPoint};
 use crate::report::Report;
 use crate::report::status::MountFacts;
-use crate::source::cloudwatch::{self, CloudWatch, ConnectOptions};
+use crate::source::cloudwatch::{self, CloudWatch, ConnectOptions, Places};
 use crate::source::demo::Demo;
 use crate::source::{LogSource, Quotas};
 use crate::store::{Limits, Store};
@@ -340,9 +340,21 @@ pub(super) fn connect_options(config: &Config) -> ConnectOptions {
         profile: config.aws.profile.clone(),
         region: config.aws.region.clone(),
         endpoint_url: config.aws.endpoint_url.clone(),
+        files: config.aws.files.clone().map(|places| away_from(config.mountpoint.as_deref(), places)),
+        ca_bundle: config.aws.ca_bundle.clone(),
         access_key_fallback: config.aws.access_key_fallback.clone(),
         ..ConnectOptions::default()
     }
+}
+
+/// Nothing is run beneath our own mount point: it would wait for itself.
+fn away_from(mountpoint: Option<&Path>, places: Places) -> Places {
+    let is_beneath = |start: &PathBuf| {
+        mountpoint.is_some_and(|mountpoint| {
+            start.starts_with(mountpoint) || start.starts_with(existing_part_resolved(mountpoint))
+        })
+    };
+    Places { start: places.start.filter(|start| !is_beneath(start)), ..places }
 }
 
 /// A cache beneath its own mount would make the daemon wait for itself; a mount inside the cache would hide a part of it.

@@ -5,8 +5,11 @@
 //! its configuration becomes the service's; an explicit URL goes before them.
 
 use super::clock::ServiceTime;
+use super::files::{FileError, Places, Settings, sdk_name};
 use super::limit::Limit;
+use super::trust::client_that_trusts;
 use crate::clock::ServiceClock;
+use crate::model::without_password;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
@@ -17,12 +20,17 @@ use aws_sdk_cloudwatchlogs::config::timeout::TimeoutConfig;
 use aws_sdk_cloudwatchlogs::config::{
     Builder, Credentials, IdentityCache, SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long fetching credentials may take: `credential_process` helpers and SSO refreshes are slow at times.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Profiles that an error names.
+const MOST_NAMED: usize = 12;
 
 /// Where and as whom to connect. What is `None` comes from the SDK's own chain.
 #[derive(Clone)]
@@ -34,6 +42,10 @@ pub struct ConnectOptions {
     pub region: Option<String>,
     /// URL of another endpoint than the region's own.
     pub endpoint_url: Option<String>,
+    /// Where the AWS CLI's files are; `None`: nothing is read there but what the loader itself reads.
+    pub files: Option<Places>,
+    /// The certificates to trust, before those that the profile names.
+    pub ca_bundle: Option<PathBuf>,
     /// (access key id, secret) for use where AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY aren't both set.
     pub access_key_fallback: Option<(String, String)>,
     /// How long connecting may take.
@@ -52,6 +64,8 @@ impl Default for ConnectOptions {
             profile: None,
             region: None,
             endpoint_url: None,
+            files: None,
+            ca_bundle: None,
             access_key_fallback: None,
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(20),
@@ -66,7 +80,9 @@ impl fmt::Debug for ConnectOptions {
         f.debug_struct("ConnectOptions")
             .field("profile", &self.profile)
             .field("region", &self.region)
-            .field("endpoint_url", &self.endpoint_url)
+            .field("endpoint_url", &self.endpoint_url.as_deref().map(without_password))
+            .field("files", &self.files)
+            .field("ca_bundle", &self.ca_bundle)
             .field("access_key_fallback", &self.access_key_fallback.as_ref().map(|_| "(hidden)"))
             .field("connect_timeout", &self.connect_timeout)
             .field("read_timeout", &self.read_timeout)
@@ -93,6 +109,29 @@ pub enum ConnectError {
     /// The endpoint can't be one.
     #[error("`{0}` is not an endpoint URL (such as https://logs.eu-west-1.amazonaws.com): correct --endpoint-url")]
     BadEndpoint(String),
+    /// One of the AWS CLI's files can't be used.
+    #[error("{0}")]
+    File(#[from] FileError),
+    /// The profile isn't in either file.
+    #[error("no profile `{profile}` in {files}: correct --profile or AWS_PROFILE ({there})")]
+    NoProfile {
+        /// The profile that was asked for.
+        profile: String,
+        /// Where it was looked for.
+        files: String,
+        /// The profiles that are there, in words.
+        there: String,
+    },
+    /// The certificates can't be used.
+    #[error(
+        "the certificates in {path} can't be used: {why}; correct --ca-bundle, AWS_CA_BUNDLE or the profile's ca_bundle"
+    )]
+    BadCaBundle {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// A client, and the provider of what it signs with.
@@ -117,7 +156,15 @@ pub(crate) async fn load(
     clock: &Arc<ServiceClock>,
 ) -> Result<Loaded, ConnectError> {
     if let Some(url) = options.endpoint_url.as_deref().filter(|url| !is_http_url(url)) {
-        return Err(ConnectError::BadEndpoint(url.to_string()));
+        return Err(ConnectError::BadEndpoint(without_password(url)));
+    }
+    let settings = options.files.as_ref().map(Settings::read).transpose()?.unwrap_or_default();
+    let profile = options.profile.as_deref().unwrap_or("default");
+    if let Some(places) = &options.files
+        && profile != "default"
+        && !settings.has(profile)
+    {
+        return Err(no_profile(profile, places, &settings));
     }
     let by_hand = options.profile.as_deref().filter(|profile| env_profile().as_deref() != Some(*profile));
     let mut loader = base().time_source(ServiceTime(clock.clone()));
@@ -126,8 +173,14 @@ pub(crate) async fn load(
     {
         loader = loader.app_name(name);
     }
-    if let Some(profile) = &options.profile {
+    if options.files.is_some() {
+        loader = loader.profile_files(settings.for_the_sdk()).profile_name(sdk_name(profile));
+    } else if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
+    }
+    let http = http_client(options, &settings, profile)?;
+    if let Some(http) = &http {
+        loader = loader.http_client(http.clone());
     }
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));
@@ -145,7 +198,15 @@ pub(crate) async fn load(
         return Err(ConnectError::BadRegion(region.as_ref().to_string()));
     }
     let credentials = match by_hand {
-        Some(profile) => Some(SharedCredentialsProvider::new(of_profile(profile, &region, clock))),
+        Some(profile) => {
+            let mut provider = ProviderConfig::without_region()
+                .with_region(Some(region.clone()))
+                .with_time_source(ServiceTime(clock.clone()));
+            if let Some(http) = http {
+                provider = provider.with_http_client(http);
+            }
+            Some(SharedCredentialsProvider::new(of_profile(profile, options, &settings, &provider)))
+        }
         None => sdk.credentials_provider(),
     };
     let client = client(options, &sdk, credentials.clone());
@@ -176,12 +237,43 @@ fn client(options: &ConnectOptions, sdk: &SdkConfig, credentials: Option<SharedC
 }
 
 /// The profile's credentials alone: falling back to others would read another account than the one that was named.
-fn of_profile(profile: &str, region: &Region, clock: &Arc<ServiceClock>) -> ProfileFileCredentialsProvider {
-    let time = ServiceTime(clock.clone());
-    ProfileFileCredentialsProvider::builder()
-        .configure(&ProviderConfig::without_region().with_region(Some(region.clone())).with_time_source(time))
-        .profile_name(profile)
-        .build()
+fn of_profile(
+    profile: &str,
+    options: &ConnectOptions,
+    settings: &Settings,
+    provider: &ProviderConfig,
+) -> ProfileFileCredentialsProvider {
+    let builder = ProfileFileCredentialsProvider::builder().configure(provider);
+    match options.files {
+        Some(_) => builder.profile_files(settings.for_the_sdk()).profile_name(sdk_name(profile)).build(),
+        None => builder.profile_name(profile).build(),
+    }
+}
+
+/// A client of its own where certificates are named; `None`: the SDK's.
+fn http_client(
+    options: &ConnectOptions,
+    settings: &Settings,
+    profile: &str,
+) -> Result<Option<SharedHttpClient>, ConnectError> {
+    let start = options.files.as_ref().and_then(|places| places.start.as_deref()).unwrap_or(Path::new("/"));
+    let of_profile = || settings.get(profile, "ca_bundle").map(|path| start.join(path));
+    let Some(bundle) = options.ca_bundle.clone().or_else(of_profile) else { return Ok(None) };
+    let bad = |why| ConnectError::BadCaBundle { path: bundle.display().to_string(), why };
+    client_that_trusts(&bundle).map(Some).map_err(bad)
+}
+
+fn no_profile(profile: &str, places: &Places, settings: &Settings) -> ConnectError {
+    let names: Vec<&str> = settings.profiles().into_iter().collect();
+    let there = match names[..] {
+        [] => "there is none".to_owned(),
+        [..] if names.len() > MOST_NAMED => {
+            format!("there are {}, and {} more", names[..MOST_NAMED].join(", "), names.len() - MOST_NAMED)
+        }
+        [..] => format!("there are: {}", names.join(", ")),
+    };
+    let files = format!("{} and {}", places.config.display(), places.credentials.display());
+    ConnectError::NoProfile { profile: profile.to_owned(), files, there }
 }
 
 /// The fallback keys, unless the standard names are set.

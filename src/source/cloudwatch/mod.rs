@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod convert;
 mod error;
+mod files;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod left_out;
@@ -22,9 +23,11 @@ mod query;
 mod second_reader;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub(crate) use config::contradictions;
 pub use config::{ConnectError, ConnectOptions};
+pub use files::Places;
 
 use crate::clock::ServiceClock;
 use crate::model::{LogGroup, LogStream};
