@@ -5,6 +5,7 @@
 //! means that the child died. The parent answers `ready` with `taken` once no signal can end it any more, so that its exit status
 //! and the mount agree at whatever moment a Ctrl-C comes: a child that gets no answer knows that nobody wants the mount, and ends.
 
+use super::signals::Terminal;
 use super::{Failure, process};
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -56,28 +57,34 @@ pub(crate) fn launch() -> Result<(), Failure> {
 pub(crate) struct Parent(UnixStream);
 
 impl Parent {
-    /// Leaves the terminal's session and takes over the socket; standard error stays until the mount is ready.
+    /// Takes over the socket; standard error stays until the mount is ready.
+    ///
+    /// So does the process group: what is mounted at an automount point may only be looked at by the group that the kernel lets through
+    /// (<https://docs.kernel.org/filesystems/autofs.html>), which is the starter's.
     pub(crate) fn adopt() -> Result<Parent, Failure> {
         let failed = |error: io::Error| Failure::new(format!("can't go to the background: {error}"));
         process::close_inherited();
         let socket = UnixStream::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
         process::to_dev_null(&[libc::STDOUT_FILENO]).map_err(failed)?;
-        // SAFETY: setsid takes no arguments; it fails only for a group leader, who has a session of its own already.
-        unsafe { libc::setsid() };
         env::set_current_dir("/").map_err(failed)?;
+        Terminal::Starters.is();
         Ok(Parent(socket))
     }
 
-    /// The mount is ready: lets the parent go, and the terminal. Fails if the parent doesn't take it.
+    /// The mount is ready: lets the parent go, and the terminal's session. Fails if the parent doesn't take it.
     pub(crate) fn ready(self) -> Result<(), Failure> {
         let gone = |error: io::Error| Failure::new(format!("whoever started this mount is gone: {error}"));
         self.0.set_read_timeout(Some(ANSWER)).map_err(gone)?;
+        Terminal::Asked.is();
         writeln!(&self.0, "{READY}").map_err(gone)?;
         let mut answer = String::new();
         BufReader::new((&self.0).take(LONGEST_LINE)).read_line(&mut answer).map_err(gone)?;
         if answer.trim_end() != TAKEN {
             return Err(gone(io::ErrorKind::UnexpectedEof.into()));
         }
+        // SAFETY: setsid takes no arguments; it fails only for a group leader, who has a session of its own already.
+        unsafe { libc::setsid() };
+        Terminal::None.is();
         process::to_dev_null(&[libc::STDIN_FILENO, libc::STDERR_FILENO]).map_err(gone)
     }
 

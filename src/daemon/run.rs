@@ -9,7 +9,7 @@ use super::background::{self, Parent};
 use super::housekeeping::{keep_house, write_sizes};
 use super::lock::{CacheLock, Purpose};
 use super::log::Log;
-use super::signals::{Ask, Signals};
+use super::signals::{Ask, Signals, Terminal};
 use super::{Failure, notify, process};
 use crate::cli::Cli;
 use crate::clock::{ServiceClock, SystemClock};
@@ -47,6 +47,9 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
         return background::launch();
     }
     let parent = cli.background_child.then(Parent::adopt).transpose()?;
+    if parent.is_none() && process::has_terminal() {
+        Terminal::Own.is();
+    }
     let log = Log::start(config.verbosity)?;
     let last_lines = log.last_lines();
     process::raise_open_files_limit();
