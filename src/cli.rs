@@ -55,6 +55,28 @@ const IGNORED_MOUNT_OPTIONS: &[&str] = &[
     "nodiratime",
 ];
 
+/// Generic options that ask for something else than what a mount here is: left out, and told.
+const ODD_MOUNT_OPTIONS: &[&str] = &[
+    "sync",
+    "dirsync",
+    "lazytime",
+    "nolazytime",
+    "strictatime",
+    "nostrictatime",
+    "iversion",
+    "noiversion",
+    "mand",
+    "nomand",
+    "silent",
+    "loud",
+    "nonempty",
+    "auto_unmount",
+    "default_permissions",
+    // No file here is a link.
+    "nosymfollow",
+    "symfollow",
+];
+
 /// Long options that make no sense as mount options.
 const NOT_MOUNT_OPTIONS: &[&str] = &["unmount", "check", "verify", "reread", "help", "version", "background-child"];
 
@@ -180,6 +202,12 @@ pub struct Cli {
     /// Permission bits of files (default: 600; 644 with --allow-other)
     #[arg(long, value_name = "OCTAL", value_parser = value::mode, help_heading = "Mount")]
     pub file_mode: Option<u16>,
+    /// The first column of fstab, if one was given.
+    #[arg(skip)]
+    pub source: Option<String>,
+    /// Mount options that were given and change nothing here.
+    #[arg(skip)]
+    pub ignored: Vec<String>,
     /// Options as in /etc/fstab: allow_other, region=..., any long option
     #[arg(short = 'o', value_name = "OPT,...", help_heading = "Mount")]
     pub mount_options: Vec<String>,
@@ -217,11 +245,12 @@ impl Cli {
             first
         } else {
             let mut expanded = line.get(..1).unwrap_or_default().to_vec();
+            let mut ignored = Vec::new();
             for options in &first.mount_options {
-                expanded.extend(expand_mount_options(options)?);
+                expanded.extend(expand_mount_options(options, &mut ignored)?);
             }
             expanded.extend(line.into_iter().skip(1));
-            Cli::try_parse_from(expanded)?
+            Cli { ignored, ..Cli::try_parse_from(expanded)? }
         };
         cli.take_source()?;
         // Said to clap as a conflict, it would no longer ask for --verify beside --reread.
@@ -245,6 +274,7 @@ impl Cli {
     fn take_source(&mut self) -> Result<(), clap::Error> {
         let Some(second) = self.second.take() else { return Ok(()) };
         let source = self.mountpoint.replace(second).unwrap_or_default().to_string_lossy().into_owned();
+        self.source = Some(source.clone());
         match source.strip_prefix("cwlogs") {
             Some("") => Ok(()),
             Some(rest) if rest.len() > 1 && rest.starts_with(':') => {
@@ -266,8 +296,25 @@ pub fn usage(message: impl std::fmt::Display) -> clap::Error {
     Cli::command().error(ErrorKind::InvalidValue, message)
 }
 
-/// `a,b=c` → `--a`, `--b=c`; what only concerns `mount` is left out.
-fn expand_mount_options(options: &str) -> Result<Vec<OsString>, clap::Error> {
+/// One sentence: a table's line has no use for the usage of a command line.
+fn mount_option(message: impl std::fmt::Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::InvalidValue, format!("{message}\n"))
+}
+
+/// What a `umask`, `dmask` or `fmask` takes away of the modes that a plain file system gives.
+fn masked(name: &str, value: &str) -> Result<Vec<OsString>, clap::Error> {
+    let mask = value::mode(value).map_err(|why| mount_option(format!("mount option `{name}={value}`: {why}")))?;
+    let dir = || format!("--dir-mode={:o}", 0o777 & !mask).into();
+    let file = || format!("--file-mode={:o}", 0o666 & !mask).into();
+    Ok(match name {
+        "dmask" => vec![dir()],
+        "fmask" => vec![file()],
+        _ => vec![dir(), file()],
+    })
+}
+
+/// `a,b=c` → `--a`, `--b=c`; what only concerns `mount` is left out, and what isn't done goes to `ignored`.
+fn expand_mount_options(options: &str, ignored: &mut Vec<String>) -> Result<Vec<OsString>, clap::Error> {
     let command = Cli::command();
     let mut expanded = Vec::new();
     for option in split_commas(options) {
@@ -278,18 +325,29 @@ fn expand_mount_options(options: &str) -> Result<Vec<OsString>, clap::Error> {
         if name.is_empty() || name.starts_with("x-") || name == "comment" || IGNORED_MOUNT_OPTIONS.contains(&name) {
             continue;
         }
+        if ODD_MOUNT_OPTIONS.contains(&name) {
+            ignored.push(name.to_owned());
+            continue;
+        }
+        if let ("umask" | "dmask" | "fmask", Some(value)) = (name, value) {
+            expanded.extend(masked(name, value)?);
+            continue;
+        }
         let long = name.replace('_', "-");
         let known = command
             .get_arguments()
             .find(|arg| arg.get_long() == Some(long.as_str()) && !NOT_MOUNT_OPTIONS.contains(&long.as_str()));
         let Some(known) = known else {
-            return Err(usage(format!("unknown mount option `{}`", crate::model::printable(name))));
+            let name = crate::model::printable(name);
+            return Err(mount_option(format!(
+                "unknown mount option `{name}`; `cwlogs-mount --help` names those that there are"
+            )));
         };
         match (known.get_action().takes_values(), value) {
             (true, Some(value)) => expanded.push(format!("--{long}={value}").into()),
             (false, None) => expanded.push(format!("--{long}").into()),
-            (true, None) => return Err(usage(format!("mount option `{name}` needs a value: `{name}=...`"))),
-            (false, Some(_)) => return Err(usage(format!("mount option `{name}` takes no value"))),
+            (true, None) => return Err(mount_option(format!("mount option `{name}` needs a value: `{name}=...`"))),
+            (false, Some(_)) => return Err(mount_option(format!("mount option `{name}` takes no value"))),
         }
     }
     Ok(expanded)
@@ -329,6 +387,19 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn generic_mount_options_are_taken_and_unknown_ones_told_in_a_sentence() {
+        let cli = parse(&["cwlogs", "/mnt", "-o", "sync,umask=027,nosymfollow,nofail"]).unwrap();
+        assert_eq!(cli.ignored, ["sync", "nosymfollow"]);
+        assert_eq!((cli.dir_mode, cli.file_mode), (Some(0o750), Some(0o640)));
+        assert_eq!(parse(&["/mnt", "-o", "fmask=0133"]).unwrap().file_mode, Some(0o644));
+        for options in ["colour=red", "umask=9", "region"] {
+            let said = parse(&["/mnt", "-o", options]).unwrap_err().to_string();
+            assert!(said.lines().count() == 1 && said.contains("mount option"), "{said}");
+            assert_eq!(status(&["/mnt", "-o", options]), 2);
+        }
     }
 
     #[test]

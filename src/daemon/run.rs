@@ -43,6 +43,12 @@ const LEFTOVERS: Duration = Duration::from_millis(500);
 
 /// Mounts and stays until unmounted; or, for the background, until the mount of the process started for that is ready.
 pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
+    if let (Some(source), Some(mountpoint)) = (&cli.source, &config.mountpoint)
+        && unmount::is_served(mountpoint, source)
+    {
+        // `mount -a` compares its table with the sources shown, and asks for what is there already.
+        return Ok(());
+    }
     if !config.foreground && !cli.background_child {
         return background::launch();
     }
@@ -52,6 +58,9 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
     }
     let log = Log::start(config.verbosity)?;
     let last_lines = log.last_lines();
+    if !cli.ignored.is_empty() {
+        tracing::info!(options = %cli.ignored.join(","), "these mount options change nothing here");
+    }
     process::raise_open_files_limit();
     process::keep_memory_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -96,6 +96,14 @@ pub fn is_mounted(path: &Path) -> bool {
     mounted_at(path).is_ok_and(|entry| entry.is_some_and(|entry| entry.is_ours()))
 }
 
+/// Whether a mount of ours at `path` answers, and is what fstab's first column asks for: `cwlogs`, or `cwlogs:REGION`.
+pub fn is_served(path: &Path, source: &str) -> bool {
+    let Ok(path) = resolve(path) else { return false };
+    let Ok(Some(entry)) = mounted_at(&path) else { return false };
+    let is_meant = source == "cwlogs" || source == entry.source;
+    entry.is_ours() && is_meant && matches!(look_bounded(&path), Some(Ok(_)))
+}
+
 /// One mount of ours. One that was moved isn't found any more: its numbers alone may be those of another one by now.
 #[derive(Debug)]
 pub(super) struct Mounted {

@@ -420,3 +420,24 @@ fn each_refusal_has_its_errno() {
     assert!(started.elapsed() < Duration::from_secs(35));
     eprintln!("throttled for good: EAGAIN after {:?}", started.elapsed());
 }
+
+#[test]
+fn mount_finds_its_table_done_the_second_time() {
+    let world = World::start();
+    world.put_history("app", "one", &lines(3));
+    let path = mountpoint(&world, "mnt");
+    let background = Background::start(&world, &path);
+    let again = |source: &str| {
+        let mut command = world.command();
+        command.arg(source).arg(&background.path).args(["-o", "rw,sync,lazytime,nosymfollow,umask=077"]);
+        command.output().unwrap()
+    };
+    for source in ["cwlogs", "cwlogs:us-east-1"] {
+        let output = again(source);
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let source = output(&format!("findmnt -n -o SOURCE {}", background.path.display()));
+    assert_eq!(source.trim(), "cwlogs:us-east-1");
+    let elsewhere = again("cwlogs:eu-west-1");
+    assert_eq!(elsewhere.status.code(), Some(1), "another region's is another mount");
+}
