@@ -82,10 +82,17 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
             if told.is_err() {
                 stop.cancel();
             }
-            notify::ready();
+            let status = format!("serving {}", printable(&running.mountpoint.path().to_string_lossy()));
+            notify::ready(&status);
+            if let Some(within) = notify::watchdog() {
+                runtime.spawn(feed_watchdog(running.mount.clone(), within / 2));
+            }
             let Running { fetch, store, tree, quotas, .. } = &running;
             let (fetch, store, tree, quotas) = (fetch.clone(), store.clone(), tree.clone(), *quotas);
-            runtime.spawn(reload_on_request(reloads, Reloading { cli, env, config, log, quotas, fetch, store, tree }));
+            runtime.spawn(reload_on_request(
+                reloads,
+                Reloading { cli, env, config, log, quotas, fetch, store, tree, status },
+            ));
             runtime.spawn(keep_house(running.store.clone(), running.fetch.clone(), stop.clone()));
             runtime.spawn(write_sizes(running.store.clone(), stop.clone()));
             return running.until_ended(runtime, &stop).and(told);
@@ -101,6 +108,19 @@ pub fn run(cli: Cli, env: Env, config: Config) -> Result<(), Failure> {
             parent.fail(&failure)
         }
         None => Err(failure),
+    }
+}
+
+/// Tells systemd that requests are served, for as long as one that goes through the mount itself is answered.
+async fn feed_watchdog(mount: Arc<Mount>, every: Duration) {
+    loop {
+        let asked = mount.clone();
+        match tokio::task::spawn_blocking(move || asked.answers()).await {
+            Ok(true) => notify::alive(),
+            Ok(false) => tracing::warn!("the mount doesn't answer; the watchdog isn't told that it does"),
+            Err(_) => return,
+        }
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -401,12 +421,16 @@ struct Reloading {
     fetch: Arc<Fetch>,
     store: Arc<Store>,
     tree: Arc<Tree>,
+    /// What systemd is told of a mount that is ready.
+    status: String,
 }
 
 async fn reload_on_request(mut requests: tokio::sync::mpsc::Receiver<()>, mut state: Reloading) {
     while requests.recv().await.is_some() {
+        notify::reloading();
         state.log.reopen();
         state.reload();
+        notify::ready(&state.status);
     }
 }
 

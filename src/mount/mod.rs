@@ -122,6 +122,12 @@ impl Mount {
         self.mounted.is_dead()
     }
 
+    /// Whether a request that goes through the mount is answered, within some seconds. Where something else is mounted over it, that
+    /// can't be asked, and counts as yes.
+    pub fn answers(&self) -> bool {
+        self.mounted.answers()
+    }
+
     /// Detaches the mount at once, whoever uses it. Open files answer on until they are closed or the process ends. What else is mounted
     /// at its place by now stays.
     pub fn stop(&self) {
