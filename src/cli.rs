@@ -18,6 +18,7 @@ const USAGE: &str = "cwlogs-mount [OPTIONS] [MOUNTPOINT]
        cwlogs-mount --demo [OPTIONS] MOUNTPOINT
        cwlogs-mount --unmount MOUNTPOINT
        cwlogs-mount --check [OPTIONS]
+       cwlogs-mount --check --live [--fresh] MOUNTPOINT
        cwlogs-mount --verify [GLOB]... [OPTIONS]";
 
 const AFTER: &str = "\
@@ -78,7 +79,8 @@ const ODD_MOUNT_OPTIONS: &[&str] = &[
 ];
 
 /// Long options that make no sense as mount options.
-const NOT_MOUNT_OPTIONS: &[&str] = &["unmount", "check", "verify", "reread", "help", "version", "background-child"];
+const NOT_MOUNT_OPTIONS: &[&str] =
+    &["unmount", "check", "live", "fresh", "live-child", "verify", "reread", "help", "version", "background-child"];
 
 /// Mounts an AWS account's CloudWatch Logs: a folder for each log group, a read-only file for each stream.
 #[derive(Parser, Clone, Debug, Default)]
@@ -109,6 +111,15 @@ pub struct Cli {
     /// Say what is wrong: credentials, region, each permission, FUSE, cache
     #[arg(long, help_heading = "What to do")]
     pub check: bool,
+    /// With --check: whether the daemon of the mount at MOUNTPOINT answers, within 5 s
+    #[arg(long, help_heading = "What to do", requires = "check")]
+    pub live: bool,
+    /// With --live: fail, too, if something is shown from the copy alone
+    #[arg(long, help_heading = "What to do", requires = "live")]
+    pub fresh: bool,
+    /// The process that asks, which is abandoned if it gets no answer.
+    #[arg(long, hide = true, requires = "live")]
+    pub live_child: bool,
     /// Prove the cached streams GLOB (group/stream; all): count, compare, fetch
     #[arg(
         long,

@@ -23,12 +23,16 @@ fn main() -> ExitCode {
     if let (true, Some(mountpoint)) = (cli.unmount, &cli.mountpoint) {
         return unmount(mountpoint);
     }
+    // Nor between a probe and its answer.
+    if let (true, Some(mountpoint)) = (cli.live, &cli.mountpoint) {
+        return live(&cli, mountpoint);
+    }
     let env = Env::of_process();
     let config = match Config::resolve(&cli, &env) {
         Ok(config) => config,
         Err(error) => return refuse(error),
     };
-    if cli.check {
+    if cli.check && !cli.live {
         return check_setup(&config);
     }
     if let Some(globs) = cli.verify {
@@ -40,6 +44,9 @@ fn main() -> ExitCode {
     };
     if cli.unmount {
         return unmount(&mountpoint);
+    }
+    if cli.live {
+        return live(&cli, &mountpoint);
     }
     match daemon::run(cli, env, config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +83,12 @@ fn settle_environment() {
 
 fn unmount(mountpoint: &Path) -> ExitCode {
     mount::unmount::unmount(mountpoint).map_or_else(|error| fail(error.to_string()), |()| ExitCode::SUCCESS)
+}
+
+fn live(cli: &Cli, mountpoint: &Path) -> ExitCode {
+    let answered =
+        if cli.live_child { daemon::ask(mountpoint, cli.fresh) } else { daemon::check_live(mountpoint, cli.fresh) };
+    answered.map_or_else(|error| fail(error.to_string()), |()| ExitCode::SUCCESS)
 }
 
 fn check_setup(config: &Config) -> ExitCode {

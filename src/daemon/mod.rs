@@ -1,11 +1,12 @@
 //! The life of a mount: start (in the background if asked), wait, reload, stop.
 //!
 //! `run` starts; `background` makes the process that outlives the terminal, and its parent, which waits for one line on a pipe;
-//! `lock` keeps a second daemon off the cache; `signals` says stop and reload; `housekeeping` goes on meanwhile; `log` writes down; `notify` tells systemd.
+//! `lock` keeps a second daemon off the cache; `signals` says stop and reload; `housekeeping` goes on meanwhile; `log` writes down; `check` and `live` answer whether one could be mounted, and whether one that is answers; `notify` tells systemd.
 
 mod background;
 mod check;
 mod housekeeping;
+mod live;
 mod lock;
 mod log;
 mod notify;
@@ -15,6 +16,7 @@ mod signals;
 mod verify;
 
 pub use check::check_setup;
+pub use live::{ask, check_live};
 pub use run::run;
 pub use verify::verify_cache;
 

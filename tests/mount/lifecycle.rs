@@ -1,7 +1,7 @@
 //! Starting, ending, reloading, checking, and what each refusal is called.
 
 use crate::support::fake_cloudwatch::{Fault, FaultKind, GroupSpec, Populate, Slow, StreamSpec, Which};
-use crate::world::{World, detach, is_mounted, output, shell};
+use crate::world::{Mounted, World, binary, detach, is_mounted, output, read, shell};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -440,4 +440,70 @@ fn mount_finds_its_table_done_the_second_time() {
     assert_eq!(source.trim(), "cwlogs:us-east-1");
     let elsewhere = again("cwlogs:eu-west-1");
     assert_eq!(elsewhere.status.code(), Some(1), "another region's is another mount");
+}
+
+#[test]
+fn systemd_is_told_how_it_goes() {
+    let world = World::start();
+    world.put_history("app", "one", &lines(3));
+    let path = world.folder().join("mnt");
+    std::fs::create_dir(&path).unwrap();
+    let socket = world.folder().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut command = world.command();
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "600000");
+    let mounted = Mounted::start(command, &path);
+    let next = || {
+        let mut message = [0; 1024];
+        let len = manager.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    let next_but_alive = || std::iter::repeat_with(next).find(|message| message != "WATCHDOG=1").unwrap();
+    assert_eq!(next_but_alive(), format!("READY=1\nSTATUS=serving {}", path.display()));
+    let began = Instant::now();
+    (0..4).for_each(|_| assert_eq!(next(), "WATCHDOG=1"));
+    assert!(began.elapsed() < Duration::from_millis(4 * 600), "in time: {:?}", began.elapsed());
+    mounted.signal(libc::SIGHUP);
+    let reloading = next_but_alive();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert!(next_but_alive().starts_with("READY=1"));
+    mounted.signal(libc::SIGTERM);
+    assert!(next_but_alive().starts_with("STOPPING=1"));
+    assert!(mounted.wait().0.success());
+}
+
+/// A probe: it ends within 5 s whatever the daemon does, and isn't red because the service is.
+#[test]
+fn a_probe_tells_whether_the_daemon_answers() {
+    let world = World::start();
+    world.put_history("app", "one", &lines(3));
+    let path = world.folder().join("mnt");
+    std::fs::create_dir(&path).unwrap();
+    let probe = |more: &[&str]| {
+        let began = Instant::now();
+        let output = Command::new(binary()).args(["--check", "--live"]).args(more).arg(&path).output().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (status, said) = probe(&[]);
+    assert!(status == Some(1) && said.contains("no cwlogs-mount is mounted there"), "{said}");
+    let mounted = Mounted::start(world.command(), &path);
+    assert_eq!(read(&path.join("app/one.log")).unwrap(), world.fake.oracle("app", "one"));
+    let (status, said) = probe(&["--fresh"]);
+    assert!(status == Some(0) && said.contains(&format!("process {}", mounted.pid())), "{said}");
+    world.fake.change(|plan| plan.faults = vec![Fault::new(FaultKind::AccessDenied)]);
+    let began = Instant::now();
+    while probe(&["--fresh"]).0 == Some(0) {
+        assert!(began.elapsed() < Duration::from_secs(20), "nothing is shown from the copy");
+        let _ = read(&path.join("app/one.log"));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let (status, said) = probe(&[]);
+    assert!(status == Some(0) && said.contains("stale   app/one"), "{said}");
+    mounted.signal(libc::SIGSTOP);
+    let (status, said) = probe(&[]);
+    mounted.signal(libc::SIGCONT);
+    assert!(status == Some(1) && said.contains("doesn't answer within 5 s"), "{said}");
 }
