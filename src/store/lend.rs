@@ -54,7 +54,8 @@ impl Lending {
         true
     }
 
-    fn grows(&self) {
+    /// The file is about to grow by what is committed.
+    pub(crate) fn grows(&self) {
         let grows = lock(&self.0).grows.clone();
         if let Some(grows) = grows {
             grows();

@@ -509,6 +509,10 @@ impl Work {
             encode_mark(&mut index);
             self.change.place.marked = true;
         }
+        if self.lent {
+            // Rows that could not be written to the file before are seen from now on.
+            self.live.lending.grows();
+        }
         files.text.append(new)?;
         reach(Point::TextWritten);
         files.index.append(&index)?;
@@ -548,11 +552,14 @@ impl Work {
         Some(TailRow { start: self.before.text_len, entries, text })
     }
 
-    /// Takes back what was written; what can't be taken back now is cut off before the next write.
+    /// Takes back what was written; what can't be taken back now is cut off before the next write. A file that is shorter than what is
+    /// kept, for a live row could not be written to it, isn't lengthened: whoever reads it without asking would see NUL bytes.
     fn undo(&self) {
         if let Some(files) = &self.files {
             for opened in [&files.text, &files.index] {
-                let _ = opened.file.truncate(opened.kept);
+                if opened.file.len().is_ok_and(|len| len > opened.kept) {
+                    let _ = opened.file.truncate(opened.kept);
+                }
             }
         }
     }
