@@ -48,6 +48,23 @@ const MOST_UNKNOWN: usize = 1000;
 /// From that many unknown names on, the newest page is read before single names are asked for.
 const MANY: usize = 3;
 
+/// For how long a listing is waited for.
+struct Patience {
+    asked: Instant,
+    /// A listing of less than that ago is believed.
+    ttl: Duration,
+    /// Where the folder was listed before, it isn't waited for longer.
+    grace: Option<Instant>,
+}
+
+/// The row that a name means, if the catalogue has it.
+fn row_of<Row>(named: Named<Row>) -> Option<Row> {
+    match named {
+        Named::Row(row) => Some(row),
+        Named::Nothing | Named::Exact(_) | Named::Slug | Named::Hashed => None,
+    }
+}
+
 impl Listings {
     /// The group that `name` means where listings name things so: one kind of names for as long as this lives.
     pub(crate) async fn find_group(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
@@ -77,11 +94,8 @@ impl Listings {
     pub(crate) async fn listed_group(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
         bounded(name, async {
             self.touch_root();
-            let found = || match self.group_named(name, listed)? {
-                Named::Row(row) => Ok(Some(row)),
-                Named::Nothing | Named::Exact(_) | Named::Slug | Named::Hashed => Ok(None),
-            };
-            let row = self.when_listed(&self.root, found, || self.touch_root()).await?;
+            let found = || self.group_named(name, listed).map(row_of);
+            let row = self.when_listed(&self.root, self.patience(), found, Some(&|| self.touch_root())).await?;
             Ok(row.and_then(|row| self.shown_group(row)))
         })
         .await
@@ -121,19 +135,23 @@ impl Listings {
         bounded(name, async {
             let (row, folder) = self.folder(group)?;
             self.touch_group(row.clone(), &folder);
-            let found = || match self.stream_named(group, name, listed)? {
-                Named::Row(row) => Ok(Some(row)),
-                Named::Nothing | Named::Exact(_) | Named::Slug | Named::Hashed => Ok(None),
-            };
-            let row = self.when_listed(&folder, found, || self.touch_group(row.clone(), &folder)).await?;
+            let found = || self.stream_named(group, name, listed).map(row_of);
+            let start = || self.touch_group(row.clone(), &folder);
+            let row = self.when_listed(&folder, self.patience(), found, Some(&start)).await?;
             Ok(row.and_then(|row| self.shown_stream(row)))
         })
         .await
     }
 
-    /// What `found` gives as soon as it gives something; `None` only when the folder was listed within its time to live.
-    async fn when_listed<Row>(&self, folder: &Folder, found: impl Fn() -> Found<Row>, start: impl Fn()) -> Found<Row> {
-        let (asked, ttl) = (Instant::now(), self.settings().listing_ttl);
+    /// What `found` gives as soon as it gives something; `None` only where the folder was listed lately enough, nobody lists it and
+    /// `start` isn't there to, or `patience` is over.
+    async fn when_listed<Row>(
+        &self,
+        folder: &Folder,
+        patience: Patience,
+        found: impl Fn() -> Found<Row>,
+        start: Option<&(dyn Fn() + Sync)>,
+    ) -> Found<Row> {
         let mut progress = folder.subscribe();
         let _waiting = folder.wait();
         loop {
@@ -141,17 +159,25 @@ impl Listings {
             if let Some(row) = found()? {
                 return Ok(Some(row));
             }
-            let is_listed_since = seen.known && seen.fresh.is_some_and(|at| at >= asked);
-            if is_listed_since || seen.is_believed(ttl, Instant::now()) {
+            let is_listed_since = seen.known && seen.fresh.is_some_and(|at| at >= patience.asked);
+            if is_listed_since || seen.is_believed(patience.ttl, Instant::now()) {
                 return Ok(None);
             }
-            match (seen.phase, seen.failure) {
-                (Phase::Idle, Some((_, error))) => return Err(error),
-                (Phase::Idle, None) => start(),
-                (Phase::First | Phase::Refresh | Phase::Rewalk, _) => {}
-            }
             // The sender lives in the folder, which the caller holds: `changed` can't fail.
-            drop(progress.changed().await);
+            match (seen.phase, seen.failure, start) {
+                (Phase::Idle, Some((_, error)), _) => return Err(error),
+                (Phase::Idle, None, None) => return Ok(None),
+                (Phase::Idle, None, Some(start)) => {
+                    start();
+                    drop(progress.changed().await);
+                }
+                (Phase::First, ..) => drop(progress.changed().await),
+                (Phase::Refresh | Phase::Rewalk, ..) => match patience.grace {
+                    Some(grace) if Instant::now() >= grace => return Ok(None),
+                    Some(grace) => drop(timeout_at(grace, progress.changed()).await),
+                    None => drop(progress.changed().await),
+                },
+            }
         }
     }
 
@@ -235,6 +261,11 @@ impl Listings {
         Ok(())
     }
 
+    /// Until the folder was listed within its time to live; who asks bounds it.
+    fn patience(&self) -> Patience {
+        Patience { asked: Instant::now(), ttl: self.settings().listing_ttl, grace: None }
+    }
+
     fn group_named(&self, name: &str, listed: Names) -> Result<Named<GroupRow>, Error> {
         self.read(name, |store| store.group_named(name, listed))
     }
@@ -279,9 +310,8 @@ impl Listings {
     /// time to live. The groups of a larger one are asked for by a piece of the slug, once a time to live for each slug, and it is listed
     /// again at most each five minutes.
     async fn ask_root(self: &Arc<Self>, name: &str, listed: Names) -> Found<GroupRow> {
-        let mut progress = self.root.subscribe();
         let (asked, mut ttl) = (Instant::now(), self.settings().listing_ttl);
-        let is_large = self.root_is_large(&progress.borrow().clone())?;
+        let is_large = self.root_is_large(&self.root.progress())?;
         if is_large {
             let piece = longest_piece(name);
             if !self.pieces.contains(&name.to_owned()) {
@@ -296,30 +326,9 @@ impl Listings {
         if let Some(run) = self.root.begin(|progress| progress.is_due(ttl, Instant::now())) {
             self.list_root(run);
         }
-        let grace = Instant::now() + WALK_GRACE;
-        let _waiting = self.root.wait();
-        loop {
-            let seen = progress.borrow_and_update().clone();
-            if let Named::Row(row) = self.group_named(name, listed)? {
-                return Ok(Some(row));
-            }
-            let is_listed_since = seen.known && seen.fresh.is_some_and(|at| at >= asked);
-            if is_listed_since || seen.is_believed(ttl, Instant::now()) {
-                return Ok(None);
-            }
-            // The sender lives in `self`: `changed` can't fail.
-            match (seen.phase, seen.failure) {
-                (Phase::Idle, Some((_, error))) => return Err(error),
-                (Phase::Idle, None) => return Ok(None),
-                (Phase::Refresh | Phase::Rewalk, _) if is_large => {
-                    if Instant::now() >= grace {
-                        return Ok(None);
-                    }
-                    drop(timeout_at(grace, progress.changed()).await);
-                }
-                (Phase::First | Phase::Refresh | Phase::Rewalk, _) => drop(progress.changed().await),
-            }
-        }
+        let grace = is_large.then(|| Instant::now() + WALK_GRACE);
+        let found = || self.group_named(name, listed).map(row_of);
+        self.when_listed(&self.root, Patience { asked, ttl, grace }, found, None).await
     }
 
     /// Whether to list the root takes many calls: as many as it took, or as the catalogue lets expect.
