@@ -9,6 +9,7 @@ mod service;
 mod tests;
 
 use crate::clock::{ServiceClock, SystemClock};
+use crate::error::Error;
 use crate::model::{printable, without_password};
 use crate::source::cloudwatch::{CloudWatch, ConnectOptions};
 use crate::source::{Call, LogSource};
@@ -27,6 +28,8 @@ pub struct CheckOptions {
     pub min_free: MinFree,
     /// Where events come from.
     pub target: Target,
+    /// Makes a mount of nothing, and takes it away.
+    pub trial: fn() -> Result<(), Error>,
     /// Prefixes of the groups wanted: permissions are often given for these alone.
     pub group_prefixes: Vec<String>,
     /// A group's exact name, to go on with where listing groups is not allowed.
@@ -44,7 +47,7 @@ pub enum Target {
 /// Runs every step and writes a line for each to `out`. True if a mount would work.
 pub async fn check(options: CheckOptions, out: &mut impl Write) -> bool {
     let mut report = Lines { out, ok: true, broken: None };
-    local::fuse(&mut report, &local::Host::this_machine(), options.allow_other);
+    local::fuse(&mut report, &local::Host::this_machine(options.trial), options.allow_other);
     local::cache(&mut report, &options.cache_dir, options.min_free);
     if let Some(source) = connect(&mut report, options.target).await {
         service::calls(&mut report, &*source, &options.group_prefixes, options.known_group.as_deref()).await;

@@ -1,6 +1,7 @@
 //! This machine's part: FUSE and the cache folder.
 
 use super::Lines;
+use crate::error::Error;
 use crate::store::MinFree;
 use crate::store::claim::look;
 use bytesize::ByteSize;
@@ -17,10 +18,12 @@ pub(super) struct Host {
     pub(super) path: OsString,
     pub(super) fuse_conf: PathBuf,
     pub(super) root: bool,
+    /// Makes a mount and takes it away.
+    pub(super) trial: fn() -> Result<(), Error>,
 }
 
 impl Host {
-    pub(super) fn this_machine() -> Host {
+    pub(super) fn this_machine(trial: fn() -> Result<(), Error>) -> Host {
         // SAFETY: geteuid takes nothing, touches no memory and can't fail.
         let euid = unsafe { libc::geteuid() };
         Host {
@@ -28,6 +31,7 @@ impl Host {
             path: std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
             fuse_conf: "/etc/fuse.conf".into(),
             root: euid == 0,
+            trial,
         }
     }
 }
@@ -50,7 +54,7 @@ pub(super) fn fuse<W: Write>(report: &mut Lines<'_, W>, host: &Host, allow_other
             &format!("{device} can't be opened: {error}"),
             Some("in a container, start it with `--device /dev/fuse --cap-add SYS_ADMIN`; else load the module (`modprobe fuse`)"),
         ),
-        Ok(_) if host.root => report.ok(step, &format!("{device} opens, mounting as root")),
+        Ok(_) if host.root => tried(report, host, &format!("{device} opens, mounting as root")),
         // fusermount3 opens the device itself, so another user needs no access to it.
         _ => match fusermount(&host.path) {
             None => report.failed(step, "fusermount3 is not on the PATH", Some("install FUSE 3 (package fuse3)")),
@@ -59,7 +63,9 @@ pub(super) fn fuse<W: Write>(report: &mut Lines<'_, W>, host: &Host, allow_other
                 &format!("{} is not setuid root", path.display()),
                 Some("install your system's fuse3 again, or `chmod u+s` it as root"),
             ),
-            Some((path, true)) => report.ok(step, &format!("{device} is there, mounting through {}", path.display())),
+            Some((path, true)) => {
+                tried(report, host, &format!("{device} is there, mounting through {}", path.display()));
+            }
         },
     }
     if allow_other {
@@ -74,6 +80,20 @@ pub(super) fn fuse<W: Write>(report: &mut Lines<'_, W>, host: &Host, allow_other
             let cure = format!("add the line user_allow_other to {} as root", host.fuse_conf.display());
             report.failed("--allow-other", "only root may open a mount to others here", Some(&cure));
         }
+    }
+}
+
+/// The last step of all: a mount. What `--allow-other` needs is told by a line of its own.
+fn tried<W: Write>(report: &mut Lines<'_, W>, host: &Host, found: &str) {
+    match (host.trial)() {
+        Ok(()) => report.ok("FUSE", found),
+        Err(error) => report.failed(
+            "FUSE",
+            &format!("{found}, but a mount fails: {error}"),
+            Some(
+                "in a container, start it with `--device /dev/fuse --cap-add SYS_ADMIN`, and where AppArmor or SELinux                  forbid mounts, allow them; the kernel's log (`dmesg`) may name who refused",
+            ),
+        ),
     }
 }
 

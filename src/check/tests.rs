@@ -1,5 +1,6 @@
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
+use crate::error::ErrorKind;
 use crate::model::{LogGroup, LogStream, Timestamp};
 use crate::source::demo::Demo;
 use crate::source::{
@@ -129,6 +130,7 @@ async fn the_whole_check_over_the_demo() {
         cache_dir: folder.path().join("a/b"),
         min_free: MinFree::Bytes(1),
         target: Target::Source(Arc::new(Demo::new(Timestamp(1_795_392_000_000), Arc::new(SystemClock)))),
+        trial: || Ok(()),
         group_prefixes: vec![],
         known_group: None,
     };
@@ -160,6 +162,7 @@ fn fuse_of_a_user() {
         path: folder.path().into(),
         fuse_conf: folder.path().join("fuse.conf"),
         root: false,
+        trial: || Ok(()),
     };
     let (ok, text) = host_lines(&host, true);
     assert!(!ok && text.contains("fuse3") && text.contains("add the line user_allow_other"), "{text}");
@@ -170,9 +173,19 @@ fn fuse_of_a_user() {
     assert!(!ok && text.contains("not setuid") && text.contains("FAILED  --allow-other"), "{text}");
     std::fs::write(&host.fuse_conf, "user_allow_other # yes\n").unwrap();
     assert!(host_lines(&host, true).1.contains("ok      --allow-other"));
-    let (ok, text) = host_lines(&local::Host { root: true, ..host }, true);
+    let host = local::Host { root: true, ..host };
+    let (ok, text) = host_lines(&host, true);
     assert!(ok, "{text}");
-    let missing = local::Host { device: folder.path().join("none"), root: true, path: "".into(), fuse_conf: "".into() };
+    let refused = local::Host { trial: || Err(Error::new(ErrorKind::Damaged, "/tmp/x", "not permitted")), ..host };
+    let (ok, text) = host_lines(&refused, false);
+    assert!(!ok && text.contains("a mount fails") && text.contains("not permitted"), "{text}");
+    let missing = local::Host {
+        device: folder.path().join("none"),
+        root: true,
+        path: "".into(),
+        fuse_conf: "".into(),
+        trial: || panic!("there is nothing to try"),
+    };
     let (ok, text) = host_lines(&missing, false);
     assert!(!ok && text.contains("modprobe fuse"), "{text}");
 }

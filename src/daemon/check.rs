@@ -5,6 +5,8 @@ use super::{Failure, process};
 use crate::check::{CheckOptions, Target, check};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::mount::MountOptions;
+use crate::mount::trial::try_mount;
 use crate::source::demo::Demo;
 use std::io;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub fn check_setup(config: &Config) -> Result<bool, Failure> {
         cache_dir: config.cache_folder(region).map_err(Failure::new)?,
         min_free: config.limits.min_free,
         target,
+        trial: || try_mount(&MountOptions { region: "check".to_owned(), ..MountOptions::default() }),
         group_prefixes: config.selection.group_prefixes.clone(),
         known_group: config.known_group.clone(),
     };

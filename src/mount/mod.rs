@@ -18,6 +18,7 @@ mod notify;
 pub mod options;
 mod poke;
 mod read_ahead;
+pub mod trial;
 pub mod unmount;
 mod watchers;
 

@@ -473,6 +473,24 @@ fn systemd_is_told_how_it_goes() {
     assert!(mounted.wait().0.success());
 }
 
+#[test]
+fn a_check_tries_what_a_mount_does() {
+    let world = World::start();
+    let mut check = world.command();
+    check.arg("--check");
+    let output = check.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("ok      FUSE"), "{said}");
+    // A device that opens like FUSE's, and isn't.
+    let mut elsewhere = Command::new("unshare");
+    elsewhere.args(["-m", "sh", "-c", "mount --bind /dev/null /dev/fuse && exec \"$0\" \"$@\""]);
+    elsewhere.arg(check.get_program()).args(check.get_args()).env_clear();
+    elsewhere.envs(check.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = elsewhere.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("a mount fails"), "{said}");
+}
+
 /// A probe: it ends within 5 s whatever the daemon does, and isn't red because the service is.
 #[test]
 fn a_probe_tells_whether_the_daemon_answers() {
