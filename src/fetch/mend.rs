@@ -131,7 +131,7 @@ impl Streams {
                 let what = "its copy was damaged beyond repair and is fetched anew, under a new inode";
                 self.report.error(&Error::new(ErrorKind::IndexLost, &old.stream.name, what));
                 // The tree may be gone already during a stop.
-                let _ = self.shared.news.send(News::Replaced(old.group, id, new));
+                let _ = self.shared.news.send(News::Replaced(old.group, id, new)).await;
             }
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "a damaged stream could not be begun anew"),

@@ -68,7 +68,7 @@ use service::Service;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Streams;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -163,9 +163,19 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<ServiceClock>,
     pub(crate) settings: watch::Sender<Arc<FetchSettings>>,
     pub(crate) stale: stale::StaleCopies,
-    pub(crate) news: tokio::sync::mpsc::UnboundedSender<News>,
+    pub(crate) news: mpsc::Sender<News>,
     pub(crate) tasks: tokio_util::task::TaskTracker,
     pub(crate) stopping: tokio_util::sync::CancellationToken,
+}
+
+impl Shared {
+    /// Tells of something new where nothing may wait: where too much waits to be heard, a task does.
+    pub(crate) fn tell(&self, news: News) {
+        if let Err(mpsc::error::TrySendError::Full(news)) = self.news.try_send(news) {
+            let sender = self.news.clone();
+            self.tasks.spawn(async move { sender.send(news).await });
+        }
+    }
 }
 
 /// Keeps copies current.
@@ -175,19 +185,22 @@ pub struct Fetch {
     streams: Arc<Streams>,
 }
 
+/// News that wait to be heard; a job that has more waits.
+pub(crate) const MOST_NEWS: usize = 1 << 16;
+
 /// How long a stop waits for transfers and commits.
 const STOP: Duration = Duration::from_secs(3);
 
 impl Fetch {
-    /// Starts on the current runtime. The receiver tells what is new; it must be read, or news pile up.
+    /// Starts on the current runtime. The receiver tells what is new; it must be read or dropped, or listings wait for it.
     pub fn start(
         source: Arc<dyn LogSource>,
         store: Arc<Store>,
         clock: Arc<ServiceClock>,
         settings: FetchSettings,
         report: Arc<Report>,
-    ) -> (Arc<Fetch>, UnboundedReceiver<News>) {
-        let (news, heard) = tokio::sync::mpsc::unbounded_channel();
+    ) -> (Arc<Fetch>, mpsc::Receiver<News>) {
+        let (news, heard) = mpsc::channel(MOST_NEWS);
         let stopping = CancellationToken::new();
         let service = Service::new(source, report.clone(), &settings.quotas, settings.patience, stopping.clone());
         let shared = Arc::new(Shared {

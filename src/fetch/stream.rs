@@ -395,7 +395,7 @@ impl Stream {
         }
         tracing::info!(stream = %printable(&self.subject), "log stream is gone from the service");
         // The tree may be gone already during a stop.
-        let _ = self.home.shared.news.send(News::Gone(self.group.id, self.id));
+        self.home.shared.tell(News::Gone(self.group.id, self.id));
     }
 
     /// Tells waiters of a failed transfer, and the report.

@@ -419,7 +419,7 @@ impl Listings {
             self.write(&group.group.name, move |store| {
                 store.forget_stream(row.id)?;
                 // Nobody listens any more once the tree is gone.
-                news.send(News::Gone(row.group, row.id)).ok();
+                news.blocking_send(News::Gone(row.group, row.id)).ok();
                 Ok(())
             })
             .await?;
@@ -454,7 +454,7 @@ impl Listings {
             let rows = store.upsert_groups(&groups)?;
             for (row, before) in rows.iter().zip(before) {
                 if announce && before != Some(row.id) {
-                    news.send(News::NewGroup(row.id)).ok();
+                    news.blocking_send(News::NewGroup(row.id)).ok();
                 }
             }
             Ok(rows)
@@ -496,7 +496,7 @@ impl Listings {
         self.write(&group.group.name, move |store| {
             let upserted = store.upsert_streams(id, &streams)?;
             for (old, new) in &upserted.replaced {
-                news.send(News::Replaced(id, *old, *new)).ok();
+                news.blocking_send(News::Replaced(id, *old, *new)).ok();
             }
             let replaces = |stream| upserted.replaced.iter().any(|(_, new)| *new == stream);
             // In a folder that was never listed a stream is new to whoever watches if it was made since.
@@ -505,7 +505,7 @@ impl Listings {
             let is_new = |row: &&StreamRow| upserted.new.contains(&row.id) && (announce || made_since(&row.stream));
             for row in upserted.rows.iter().filter(is_new) {
                 if !replaces(row.id) && shows_stream(&settings.selection, &row.stream, now) {
-                    news.send(News::NewStream(id, row.id)).ok();
+                    news.blocking_send(News::NewStream(id, row.id)).ok();
                 }
             }
             Ok(upserted)

@@ -30,7 +30,7 @@ use calls::Calls;
 use disk::Disk;
 use fuser::Session;
 use gate::Gate;
-use notify::{Messenger, Notices};
+use notify::{Messenger, Names, Notices};
 pub use options::MountOptions;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,10 +78,12 @@ impl Mount {
         let (notices_in, notices) = mpsc::channel();
         let (pokes_in, pokes) = mpsc::channel();
         let gate = Arc::new(Gate::default());
+        let names = Arc::new(Names::default());
         let (calls, caller) = Calls::start(mountpoint).map_err(failed)?;
         {
             let (tree, gate, notifier, calls) = (tree.clone(), gate.clone(), notifier.clone(), calls.clone());
-            spawn("poker", move || poke::run(&tree, &calls, &gate, &notifier, &pokes)).map_err(failed)?;
+            let names = names.clone();
+            spawn("poker", move || poke::run(&tree, &calls, &gate, &notifier, &pokes, &names)).map_err(failed)?;
         }
         {
             let notices = Notices::new(tree.clone(), notifier.clone(), gate, notices, pokes_in);
@@ -89,7 +91,7 @@ impl Mount {
             spawn("notifier", move || notices.run(0)).map_err(failed)?;
             spawn("notifier-next", move || standing.stand_by()).map_err(failed)?;
         }
-        tree.connect(Arc::new(Messenger::new(notifier, notices_in)), caller);
+        tree.connect(Arc::new(Messenger::new(notifier, notices_in, names)), caller);
         // Last: the first request may come with the first answer.
         spawn("session", move || {
             if let Err(error) = session.run() {

@@ -3,6 +3,7 @@
 
 use super::calls::Calls;
 use super::gate::Gate;
+use super::notify::Names;
 use crate::tree::{Ino, Tree};
 use fuser::{INodeNo, Notifier};
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ struct Made {
 }
 
 /// Has the calls made until the mount is gone.
-pub(super) fn run(tree: &Tree, mount: &Calls, gate: &Gate, notifier: &Notifier, pokes: &Receiver<Poke>) {
+pub(super) fn run(tree: &Tree, mount: &Calls, gate: &Gate, notifier: &Notifier, pokes: &Receiver<Poke>, names: &Names) {
     let interval = tree.settings().poke_interval;
     let mut due: HashMap<Ino, Instant> = HashMap::new();
     let mut last: HashMap<Ino, Instant> = HashMap::new();
@@ -76,6 +77,7 @@ pub(super) fn run(tree: &Tree, mount: &Calls, gate: &Gate, notifier: &Notifier, 
         }
         made.retain(|new| {
             if new.since.elapsed() > GIVE_UP {
+                names.is_over();
                 return false;
             }
             if !tree.is_quiet(new.parent) {
@@ -96,6 +98,7 @@ pub(super) fn run(tree: &Tree, mount: &Calls, gate: &Gate, notifier: &Notifier, 
                 report(made, &path);
                 tree.expected(new.parent, &new.name);
             }
+            names.is_over();
             false
         });
     }

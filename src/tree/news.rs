@@ -8,11 +8,11 @@ use crate::fetch::News;
 use crate::model::{GroupId, StreamId};
 use std::collections::HashSet;
 use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 
 impl Tree {
     /// Passes on what the service has new, until the mount stops.
-    pub async fn hear(self: Arc<Self>, mut news: UnboundedReceiver<News>) {
+    pub async fn hear(self: Arc<Self>, mut news: Receiver<News>) {
         while let Some(item) = news.recv().await {
             if let Err(error) = self.pass_on(&item) {
                 tracing::debug!(%error, "news not passed on");
@@ -44,6 +44,10 @@ impl Tree {
         let kernel = self.kernel()?;
         let listed = self.stream_name(&self.stream_row(stream)?);
         for show in [Show::Log, Show::JsonLines] {
+            // What the kernel doesn't know it needn't forget.
+            if !self.inodes.is_held(Node::Stream(stream, show).ino()) {
+                continue;
+            }
             let used = self.place(Node::Stream(stream, show).ino()).map(|(_, name)| name);
             for name in used.into_iter().chain((show == Show::Log).then(|| listed.clone())) {
                 for parent in self.held_folders(group) {

@@ -21,7 +21,7 @@ use crate::store::{Limits, Reader, Store, StoreError, StoreErrorKind, names};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -65,7 +65,7 @@ static EMPTY: LazyLock<CrashDisk> = LazyLock::new(|| {
 pub(crate) struct House {
     pub(crate) store: Arc<Store>,
     pub(crate) fetch: Arc<Fetch>,
-    news: UnboundedReceiver<News>,
+    news: Receiver<News>,
     /// What is followed, and since when.
     follows: Vec<(StreamId, Timestamp, Follow)>,
     report: Arc<Report>,

@@ -7,7 +7,7 @@ use crate::fetch::service::Service;
 use crate::fetch::{News, Selection, Since};
 use crate::source::{Call, LogSource, SourceErrorKind};
 use crate::store::names::Names;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio_util::task::TaskTracker;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ mod lookups;
 struct Room {
     source: Arc<ScriptedSource>,
     listings: Arc<Listings>,
-    news: UnboundedReceiver<News>,
+    news: Receiver<News>,
     clock: Arc<ManualClock>,
     report: Arc<Report>,
     dir: tempfile::TempDir,
@@ -42,7 +42,7 @@ impl Room {
         let dynamic: Arc<dyn LogSource> = Arc::<ScriptedSource>::clone(&source);
         let report = Arc::<Report>::default();
         let service = Service::new(dynamic, report.clone(), &quotas, settings.patience, stopping.clone());
-        let (sender, news) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, news) = tokio::sync::mpsc::channel(crate::fetch::MOST_NEWS);
         let clock = Arc::new(ManualClock::new(NOW));
         let shared = Arc::new(Shared {
             service,

@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 
 mod aged;
 mod backlog;
@@ -175,7 +175,7 @@ struct Room {
     streams: Arc<Streams>,
     group: GroupId,
     learnt: Arc<Mutex<Vec<String>>>,
-    news: UnboundedReceiver<News>,
+    news: Receiver<News>,
 }
 
 fn settings(fake: &Fake) -> FetchSettings {
@@ -195,7 +195,7 @@ fn room(store: Arc<Store>, fake: Arc<Fake>) -> Room {
     let stopping = tokio_util::sync::CancellationToken::new();
     let report = Arc::new(Report::default());
     let service = Service::new(fake.clone(), report.clone(), &settings.quotas, settings.patience, stopping.clone());
-    let (sender, news) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, news) = tokio::sync::mpsc::channel(crate::fetch::MOST_NEWS);
     let group = LogGroup {
         name: "/g".into(),
         arn: String::new(),
