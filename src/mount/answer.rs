@@ -4,8 +4,8 @@
 //! no task. What must wait goes on in the runtime, where it ends with its result, or with EINTR as soon as its caller has a
 //! signal to see to. A panic answers EIO and lives on.
 
-use super::caller::interrupted;
 use super::errno::errno;
+use super::interrupt::interrupted;
 use crate::error::{Error, ErrorKind};
 use crate::tree::{Ino, Tree};
 use fuser::Errno;

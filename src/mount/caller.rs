@@ -1,8 +1,7 @@
-//! Callers by their thread id: who they are, and whether a signal waits for them.
+//! Callers by their thread id: who they are.
 
 use crate::tree::{CommandLine, Lookup, Process, SystemCall};
 use std::fs;
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -139,7 +138,7 @@ const OPENS: &[libc::c_long] =
 const OPENS: &[libc::c_long] = &[libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_faccessat2];
 
 /// A file of `/proc` that tells a command's name: any bytes, cut after the 15th, perhaps inside a character.
-fn text(path: &str) -> std::io::Result<String> {
+pub(super) fn text(path: &str) -> std::io::Result<String> {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -149,7 +148,7 @@ fn started(id: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
@@ -160,72 +159,9 @@ pub(super) fn may_pass_through() -> bool {
     field(&status, "CapEff:").and_then(|v| u64::from_str_radix(v, 16).ok()).is_some_and(|all| all & SYS_ADMIN != 0)
 }
 
-/// How often a waiting caller is looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// The same after a while: thousands may wait for one slow service, and a person's Ctrl-C needn't be answered faster than this.
-const SLOWER_LOOK: Duration = Duration::from_millis(150);
-/// When that begins.
-const LONG_WAIT: Duration = Duration::from_secs(1);
-
-/// Ends when a signal that ends the caller's wait is pending. The kernel itself tells nothing: fuser answers FUSE_INTERRUPT with
-/// ENOSYS, after which it never comes again. Never ends for a caller that can't be looked at (another pid namespace, hidepid).
-pub(super) async fn interrupted(thread: u32) {
-    let path = format!("/proc/{thread}/status");
-    if thread == 0 || fs::read(&path).is_err() {
-        return std::future::pending().await;
-    }
-    let began = tokio::time::Instant::now();
-    loop {
-        tokio::time::sleep(if began.elapsed() < LONG_WAIT { LOOK } else { SLOWER_LOOK }).await;
-        match text(&path) {
-            Ok(status) if must_end(&status) => return,
-            // Gone altogether: nobody waits any more.
-            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => return,
-            // That it can't be looked at, for lack of descriptors, say, tells nothing of the caller.
-            Ok(_) | Err(_) => {}
-        }
-    }
-}
-
-/// Whether the signals that `/proc/PID/status` tells of end a wait. Others must not: FUSE's EINTR knows no restart, so a SIGCHLD
-/// to a shell, a SIGWINCH to an editor or a stop would fail their call for good.
-fn must_end(status: &str) -> bool {
-    let mask = |name: &str| field(status, name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
-    let bit = |signal: i32| 1u64 << (signal - 1);
-    let bits = |signals: &[i32]| signals.iter().fold(0, |all, s| all | bit(*s));
-    let pending = mask("SigPnd:") | mask("ShdPnd:");
-    if pending & bit(libc::SIGKILL) != 0 {
-        return true;
-    }
-    let deliverable = pending & !mask("SigBlk:") & !mask("SigIgn:");
-    let asked = bits(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGALRM]);
-    let harmless = bits(&[
-        libc::SIGCHLD,
-        libc::SIGCONT,
-        libc::SIGSTOP,
-        libc::SIGTSTP,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-        libc::SIGURG,
-        libc::SIGWINCH,
-    ]);
-    deliverable & (asked | (!harmless & !mask("SigCgt:"))) != 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn status(pending: &[i32], blocked: &[i32], ignored: &[i32], caught: &[i32]) -> String {
-        let mask = |signals: &[i32]| signals.iter().fold(0u64, |all, s| all | 1 << (s - 1));
-        format!(
-            "Name:\tx\nSigPnd:\t{:016x}\nShdPnd:\t0000000000000000\nSigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}\n",
-            mask(pending),
-            mask(blocked),
-            mask(ignored),
-            mask(caught)
-        )
-    }
 
     #[test]
     fn reads_that_never_end_hold_nobody_up() {
@@ -242,23 +178,6 @@ mod tests {
         while STUCK.within(Duration::from_secs(10), || 7) != Some(7) {
             std::thread::sleep(short);
         }
-    }
-
-    #[test]
-    fn ends_for_kill_and_for_what_a_person_sends() {
-        assert!(must_end(&status(&[libc::SIGKILL], &[], &[], &[])));
-        assert!(must_end(&status(&[libc::SIGINT], &[], &[], &[libc::SIGINT])), "a handler wants to run");
-        assert!(must_end(&status(&[libc::SIGUSR1], &[], &[], &[])), "kills by default");
-    }
-
-    #[test]
-    fn goes_on_for_everything_else() {
-        assert!(!must_end(&status(&[], &[], &[], &[])));
-        assert!(!must_end(&status(&[libc::SIGINT], &[libc::SIGINT], &[], &[])));
-        assert!(!must_end(&status(&[libc::SIGINT], &[], &[libc::SIGINT], &[])));
-        assert!(!must_end(&status(&[libc::SIGCHLD], &[], &[], &[libc::SIGCHLD])), "a shell's child ends");
-        assert!(!must_end(&status(&[libc::SIGWINCH, libc::SIGTSTP], &[], &[], &[])));
-        assert!(!must_end(&status(&[libc::SIGUSR1], &[], &[], &[libc::SIGUSR1])));
     }
 
     #[test]
@@ -283,25 +202,5 @@ mod tests {
         for line in ["running\n", "-1 0x7ffc00001000 0x7f00deadbeef\n", ""] {
             assert_eq!(system_call(line), SystemCall::Unknown, "{line}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_name_cut_inside_a_character_is_no_interruption() {
-        let dir = tempfile::tempdir().unwrap();
-        // The kernel keeps 15 bytes of a command's name: 14 letters and half of one.
-        let program = dir.path().join("aaaaaaaaaaaaaa\u{e9}");
-        fs::copy("/bin/sleep", &program).unwrap();
-        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
-        let name = || fs::read(format!("/proc/{}/comm", child.id())).unwrap();
-        while !name().starts_with(b"a") {
-            tokio::time::sleep(LOOK / 10).await;
-        }
-        let whole = PROC.process(child.id());
-        let ended = tokio::time::timeout(4 * LOOK, interrupted(child.id())).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(ended.is_err(), "nobody sent it a signal");
-        assert_eq!(whole.id, child.id());
-        assert!(whole.started > 0 && whole.comm.starts_with("aaaaaaaaaaaaaa"));
     }
 }

@@ -13,6 +13,7 @@ mod calls;
 mod disk;
 mod errno;
 mod gate;
+mod interrupt;
 mod lead;
 mod notify;
 pub mod options;
