@@ -350,8 +350,9 @@ impl Several<'_> {
         }
         // Behind what is known of all of them: the page is cut for all at once.
         let behind = chunk.iter().map(|t| t.behind(now)).try_fold(start, |start, at| at.map(|at| start.max(at)));
-        // What was not asked for in time no later poll asks for: this one comes to its end.
-        let is_late = common_start(chunk, now, reach) < now - reach;
+        // Short pages of what was not asked for in time would be seen for ever: this poll goes on to what was there when it began. What
+        // every poll overlaps with the one before it isn't late.
+        let is_late = common_start(chunk, now, reach) < now - reach - OVERLAP;
         start = behind.filter(|_| !is_late).unwrap_or(start);
         let mut outcome = Outcome::default();
         let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
@@ -419,7 +420,9 @@ impl Several<'_> {
             if is_late && token.is_some() && empties >= EMPTY_RUN {
                 return each(home, chunk, how, late_window, reach).await;
             }
-            if !(more || is_late) || token.is_none() {
+            // In a busy group each page brings what came since the last one, and there is no end.
+            let is_behind = is_late && newest.is_none_or(|newest| newest < now);
+            if !(more || is_behind) || token.is_none() {
                 outcome.reach = Some(next_reach(reach, late_window, events, added));
                 return outcome.without(refused);
             }

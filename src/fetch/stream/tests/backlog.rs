@@ -101,3 +101,26 @@ async fn nothing_is_claimed_of_what_was_not_asked_for() {
     assert!(outcome.asked.is_empty() && outcome.fault.is_some());
     room.stop().await;
 }
+
+#[tokio::test]
+async fn it_ends_where_it_began_though_each_page_brings_what_came_since_the_last() {
+    let (_dir, room) = fresh_room();
+    let missed = Missed::new(&room).await;
+    lock(&room.fake.0).latency = Duration::from_millis(20);
+    let fake = room.fake.clone();
+    let busy = tokio::spawn(async move {
+        loop {
+            fake.put("copy", now(), "busy");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let before = room.fake.calls();
+    let outcome = missed.poll(&room, missed.targets(missed.asked())).await;
+    busy.abort();
+    assert!(outcome.fault.is_none());
+    let calls = room.fake.calls() - before;
+    assert!((10..=14).contains(&calls), "{calls} calls for 398 events in pages of 40");
+    assert!(room.text(&missed.copy).starts_with(&lines(0..200)));
+    assert_eq!(missed.tailed(), lines(0..200));
+    room.stop().await;
+}
