@@ -1,7 +1,7 @@
 //! The AWS CLI's files, read as the AWS CLI reads them, for the SDK, which reads them more strictly.
 //!
 //! The SDK gives up a whole file for an indented line or for text after a `]`, knows no profile whose name has a space, looks for
-//! `[services …]` by names that nobody writes, and runs a `credential_process` wherever this process happens to be. So the files are
+//! `[services …]` by names that the AWS CLI's users don't write, and runs a `credential_process` wherever this process happens to be. So the files are
 //! read here by the rules of Python's `configparser`, which the AWS CLI 2 uses
 //! (<https://docs.python.org/3/library/configparser.html>, `botocore/configloader.py`), and given to the SDK in the form that it takes.
 
@@ -106,18 +106,12 @@ impl Settings {
     }
 }
 
-/// The name by which the SDK knows a profile: what it takes for no part of a name is escaped.
+/// The name by which the SDK knows a profile: what it takes for no part of a name is escaped, and so is the `%` of an escape, so that two
+/// profiles never have one name.
 pub(crate) fn sdk_name(name: &str) -> String {
     /// All but what the SDK takes.
-    const OTHERS: AsciiSet = NON_ALPHANUMERIC
-        .remove(b'_')
-        .remove(b'-')
-        .remove(b'/')
-        .remove(b'.')
-        .remove(b'%')
-        .remove(b'@')
-        .remove(b':')
-        .remove(b'+');
+    const OTHERS: AsciiSet =
+        NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'/').remove(b'.').remove(b'@').remove(b':').remove(b'+');
     utf8_percent_encode(name, &OTHERS).to_string()
 }
 
@@ -275,6 +269,15 @@ mod tests {
         assert_eq!(of("plain", "region").as_deref(), Some("eu-west-2"));
         assert_eq!(of("my own", "source_profile"), Some(sdk_name("the 'other'")));
         assert_eq!(of("the 'other'", "aws_access_key_id").as_deref(), Some("AKIA"));
+    }
+
+    #[tokio::test]
+    async fn no_two_profiles_are_one_for_the_sdk() {
+        let config = "[profile \"a b\"]\nregion = eu-west-1\n[profile a%20b]\nregion = eu-west-2\n";
+        let sdk = sdk(&read(config, "").unwrap()).await;
+        let region = |profile: &str| sdk.get_profile(&sdk_name(profile)).unwrap().get("region").map(str::to_owned);
+        assert_eq!(region("a b").as_deref(), Some("eu-west-1"));
+        assert_eq!(region("a%20b").as_deref(), Some("eu-west-2"));
     }
 
     #[test]
