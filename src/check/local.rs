@@ -91,7 +91,8 @@ fn tried<W: Write>(report: &mut Lines<'_, W>, host: &Host, found: &str) {
             "FUSE",
             &format!("{found}, but a mount fails: {error}"),
             Some(
-                "in a container, start it with `--device /dev/fuse --cap-add SYS_ADMIN`, and where AppArmor or SELinux                  forbid mounts, allow them; the kernel's log (`dmesg`) may name who refused",
+                "in a container, start it with `--device /dev/fuse --cap-add SYS_ADMIN`, and where AppArmor or SELinux \
+                 forbid mounts, allow them; the kernel's log (`dmesg`) may name who refused",
             ),
         ),
     }

@@ -35,19 +35,23 @@ pub(super) async fn interrupted(thread: u32) {
     let began = tokio::time::Instant::now();
     let mut looked = Instant::now();
     loop {
-        let pause = match began.elapsed() < LONG_WAIT {
-            true => LOOK,
-            false if process == thread => SLOWER_LOOK,
-            false => ASK,
-        };
-        tokio::time::sleep(pause).await;
-        if pause == ASK && looked.elapsed() < OWN_LOOK && QUIET.is_quiet(process) {
+        let is_long = began.elapsed() >= LONG_WAIT;
+        let asks_first = is_long && process != thread;
+        tokio::time::sleep(if asks_first {
+            ASK
+        } else if is_long {
+            SLOWER_LOOK
+        } else {
+            LOOK
+        })
+        .await;
+        if asks_first && looked.elapsed() < OWN_LOOK && QUIET.is_quiet(process) {
             continue;
         }
         looked = Instant::now();
         match text(&path) {
             Ok(status) if must_end(&status) => return,
-            // Gone altogether: nobody waits any more.
+            // The thread has ended, and its wait with it.
             Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => return,
             // That it can't be looked at, for lack of descriptors, say, tells nothing of the caller.
             Ok(_) | Err(_) => {}
