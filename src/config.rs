@@ -300,7 +300,7 @@ impl Config {
             allow_root,
             uid: uid.unwrap_or(env.ids.0),
             gid: gid.unwrap_or(env.ids.1),
-            // Nobody else may look at what the kernel keeps of an owner's questions, unless everybody may ask.
+            // The kernel answers other users from what the owner asked for. These bits keep them out, unless everybody may ask.
             // Write bits for the owner, though nothing can be written: the kernel checks them first, and without them a change
             // would be refused with EACCES there and never reach the daemon's EROFS (nor its own notices of growth).
             dir_mode: dir_mode.unwrap_or(if allow_other { 0o755 } else { 0o700 }),

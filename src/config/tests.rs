@@ -35,7 +35,7 @@ fn defaults_are_the_contract() {
     assert_eq!(config.late_window, Duration::from_secs(300));
     assert_eq!(config.settle_after, Duration::from_secs(900));
     assert_eq!((config.uid, config.gid, config.dir_mode, config.file_mode), (1000, 100, 0o700, 0o600));
-    // What the kernel keeps of an answer it gives to whoever may look.
+    // The kernel answers from what it keeps, and these bits alone decide to which user.
     let modes =
         |args: &[&str]| Config::resolve(&cli(args), &env(&[], None)).map(|c| (c.dir_mode, c.file_mode)).unwrap();
     assert_eq!(modes(&["/mnt", "--allow-root"]), (0o700, 0o600));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_millis(4_500);
 
-/// Paths that are told one by one; all together fit into a pipe that nobody reads yet.
+/// Paths that are told one by one; all together fit into a pipe before the parent reads it.
 const MOST_TOLD: usize = 20;
 
 /// Has a child of this program ask the mount at `mountpoint`, and passes on what it says; an error if the daemon doesn't answer, or if

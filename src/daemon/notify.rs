@@ -29,7 +29,7 @@ pub(crate) fn alive() {
     send("WATCHDOG=1");
 }
 
-/// Within what time [`alive`] is expected again and again; `None` if nobody waits for it of this process.
+/// Within what time [`alive`] is expected again and again; `None` where the manager expects none of this process.
 pub(crate) fn watchdog() -> Option<Duration> {
     let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
     let is_meant = env::var_os("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(std::process::id().into());

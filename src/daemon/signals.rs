@@ -115,7 +115,7 @@ impl Signals {
                 _ = self.interrupt.recv() => if STOPS.load(Ordering::SeqCst) > 0 { return Ask::Stop },
                 _ = self.quit.recv() => if STOPS.load(Ordering::SeqCst) > 0 { return Ask::Stop },
                 _ = self.hang_up.recv() => if HUNG_UP.swap(false, Ordering::SeqCst) {
-                    // In the foreground, a closed terminal hangs up on everybody: nobody asked for a reload then.
+                    // In the foreground, a terminal that closes sends the signal to all its processes: no reload is meant.
                     let closed = Terminal::Own.was() && !process::has_terminal();
                     return if closed || Terminal::Starters.was() { Ask::Stop } else { Ask::Reload };
                 },

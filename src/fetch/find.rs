@@ -143,8 +143,8 @@ impl Listings {
         .await
     }
 
-    /// What `found` gives as soon as it gives something; `None` only where the folder was listed lately enough, nobody lists it and
-    /// `start` isn't there to, or `patience` is over.
+    /// What `found` gives as soon as it gives something; `None` only where the folder was listed lately enough, where it isn't
+    /// being listed and `start` is `None`, or where `patience` is over.
     async fn when_listed<Row>(
         &self,
         folder: &Folder,

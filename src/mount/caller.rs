@@ -61,7 +61,7 @@ const READ_PATIENCE: Duration = Duration::from_millis(100);
 /// Reads under way at a time; while so many don't end, no more are begun.
 const MOST_READS: usize = 4;
 
-/// Work that may never end, on threads of its own: few of them, and nobody waits long.
+/// Work that may never end, on threads of its own: few of them, and the caller waits only for so long.
 struct Bounded(AtomicUsize);
 
 impl Bounded {
@@ -81,7 +81,7 @@ impl Bounded {
         }
         let (answer, answered) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("proc".into()).spawn(move || {
-            // Nobody may wait for it any more.
+            // The caller may have gone on without it.
             let _ = answer.send(work());
             self.0.fetch_sub(1, Ordering::AcqRel);
         });

@@ -132,7 +132,7 @@ impl Mounted {
         is_listed && matches!(look_bounded(&self.mount_point), Some(Err(error)) if is_dead(&error))
     }
 
-    /// Whether whoever serves it answers a question that no cache does.
+    /// Whether its daemon answers a question that no cache does.
     pub(super) fn answers(&self) -> bool {
         match mounted_at(&self.mount_point) {
             Ok(Some(entry)) if self.is(&entry) => matches!(look_bounded(&self.mount_point), Some(Ok(_))),

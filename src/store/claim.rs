@@ -1,4 +1,4 @@
-//! Whose the cache folder is: ours, nobody's yet, or somebody's who must lose nothing by us.
+//! Whose the cache folder is: ours, empty and so free to take, or another program's, whose files must stay as they are.
 //!
 //! Ours is a folder with our mark, with a catalogue, or with index files of ours (versions before the mark wrote those alone). An empty
 //! folder becomes ours. Everything else is refused before anything in it is made, changed or removed.
@@ -30,10 +30,10 @@ pub enum Refused {
     /// A call failed.
     #[error("it can't be {0}: {1}")]
     Failed(&'static str, io::Error),
-    /// Whoever owns it can change what readers are shown.
+    /// Its owner can change what readers are shown.
     #[error("it belongs to another user")]
     Foreign,
-    /// So can everybody.
+    /// So can every user.
     #[error("everybody may write to it (`chmod 700` makes it private, if nobody else needs it)")]
     Open,
     /// It holds something that isn't ours.

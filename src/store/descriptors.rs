@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 // The unwraps below are of constants: the compiler proves them.
 
-/// Streams kept ready though nobody holds them: followed ones are asked for each second.
+/// Streams kept ready though no file of theirs is open: followed ones are asked for each second.
 const RECENT: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 /// The same of streams that take little memory, so that a walk through a folder finds the proofs of the last one.
 const RECENT_LIGHT: NonZeroUsize = NonZeroUsize::new(2_048).unwrap();

@@ -9,7 +9,8 @@
 //!   of the new length, the same bytes are written at the end of the file, where a later move of the row to the file writes them again.
 //!   Where that fails readers are told nothing, and the stream's append is refused though it is committed: it is tried again with the next
 //!   one, or once the stream's files are made anew, until all who read so have let go.
-//! * Before anything is written so, who lent it is told: what is known of its size is about to be too little (see [`Grows`]).
+//! * Before anything is written so, the tree's file that lent it is told: the size that the kernel knows is about to be too small
+//!   (see [`Grows`]).
 //! * Nothing that was written so is cut off while the text is lent.
 //!
 //! Files whose text is wanted aren't evicted, and blocks that were proved aren't mended. Somebody else who cuts or changes the file is
@@ -22,8 +23,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-/// Called before a text that is lent grows. A reader may see more than the size that it was told from then on: whoever told it must
-/// know. Called under the stream's lock, so it never waits.
+/// Called before a text that is lent grows. From then on a reader may see more than the size that it was told: the file that told it
+/// must know. Called under the stream's lock, so it never waits.
 pub(crate) type Grows = Arc<dyn Fn() + Send + Sync>;
 
 /// Who has a text without asking, and who is about to write it. Never both.

@@ -155,7 +155,7 @@ impl Room {
         live
     }
 
-    /// Closes the text files that nobody reads at this moment; whoever reads one again opens it again.
+    /// Closes the text files that aren't being read at this moment; the next read of one opens it again.
     pub(crate) fn close_texts(&self) {
         let all: Vec<_> = lock(&self.streams).values().filter_map(Weak::upgrade).collect();
         for live in all {

@@ -9,7 +9,7 @@ mod damage;
 mod heal;
 mod lend;
 
-/// For a lent text whose growth is told to nobody.
+/// For a lent text whose growth no test looks at.
 fn untold() -> super::lend::Grows {
     Arc::new(|| {})
 }

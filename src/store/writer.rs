@@ -553,7 +553,7 @@ impl Work {
     }
 
     /// Takes back what was written; what can't be taken back now is cut off before the next write. A file that is shorter than what is
-    /// kept, for a live row could not be written to it, isn't lengthened: whoever reads it without asking would see NUL bytes.
+    /// kept, for a live row could not be written to it, isn't lengthened: the kernel, which reads it by itself, would show NUL bytes.
     fn undo(&self) {
         if let Some(files) = &self.files {
             for opened in [&files.text, &files.index] {

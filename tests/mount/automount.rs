@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const READY: libc::c_ulong = 0x9360;
 const CATATONIC: libc::c_ulong = 0x9362;
 
-/// An automount point of the kernel's, as systemd's automount units have. Taken away when dropped, whoever waits at it.
+/// An automount point of the kernel's, as systemd's automount units have. Taken away when dropped, though programs wait at it.
 struct Automount {
     path: PathBuf,
     root: File,
@@ -38,7 +38,7 @@ impl Automount {
         Automount { path: path.to_path_buf(), root: File::open(path).unwrap(), requests, _kernels: kernels }
     }
 
-    /// Waits for somebody to come to the point; what to answer by.
+    /// Waits until a program comes to the point; what to answer it by.
     fn token(&mut self) -> u32 {
         let mut request = [0; 512];
         let len = self.requests.read(&mut request).unwrap();
@@ -55,7 +55,7 @@ impl Automount {
 
 impl Drop for Automount {
     fn drop(&mut self) {
-        // Whoever still waits gets an error.
+        // Programs that still wait get an error.
         self.control(CATATONIC, 0);
         detach(&self.path);
         detach(&self.path);

@@ -1,4 +1,4 @@
-//! Certificates of somebody's own, as behind a proxy that looks into TLS: AWS_CA_BUNDLE, `ca_bundle` of the profile, `--ca-bundle`.
+//! Certificates that the user names, as behind a proxy that looks into TLS: AWS_CA_BUNDLE, `ca_bundle` of the profile, `--ca-bundle`.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -58,7 +58,7 @@ fn certificates(text: &str) -> (Vec<Vec<u8>>, usize) {
 mod tests {
     use super::*;
 
-    /// Of a key that nobody has.
+    /// Its private key was thrown away.
     const CERTIFICATE: &str = include_str!("trust/example.pem");
 
     #[test]
