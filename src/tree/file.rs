@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 /// Size of a stream that nobody has measured: not 0, which tar, busybox cp and sendfile take for an empty file.
@@ -26,6 +27,10 @@ pub(crate) const MARKER: u64 = 1;
 
 /// How long a wait may go without progress of this stream.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long after a read that got no answer others get the same error without asking again. The kernel asks for a page that could not be
+/// read once more for each process that waits for it, one after the other: each would wait [`PATIENCE`] again, out of reach of the others.
+const NO_ANSWER: Duration = Duration::from_secs(2);
 
 /// How long a question for attributes waits for the kernel to be told of growth.
 const TELLING: Duration = Duration::from_millis(100);
@@ -73,6 +78,8 @@ pub struct File {
     suffixes: AtomicU32,
     mode: Arc<Mode>,
     making: Making,
+    /// When a read last got no answer.
+    unanswered: Mutex<Option<(Instant, Error)>>,
     /// Until it is started.
     pump: Mutex<Option<Pump>>,
     _pumps: DropGuard,
@@ -103,6 +110,7 @@ impl File {
             suffixes: AtomicU32::new(0),
             mode: Arc::default(),
             making: Making::new(store),
+            unanswered: Mutex::default(),
             pump: Mutex::new(Some(pump)),
             _pumps,
         })
@@ -267,17 +275,32 @@ impl File {
         }
     }
 
+    /// The same, but fails at once where a read got no answer a moment ago.
+    async fn unless_unanswered(&self, work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        let known = lock(&self.unanswered).clone();
+        if let Some((at, error)) = known
+            && at.elapsed() < NO_ANSWER
+        {
+            return Err(error);
+        }
+        let done = self.with_patience(work).await;
+        let unanswered =
+            done.as_ref().err().filter(|e| matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Unavailable));
+        *lock(&self.unanswered) = unanswered.map(|error| (Instant::now(), error.clone()));
+        done
+    }
+
     /// Bytes up to the size that attributes tell, and those beyond that are there now; what was evicted or damaged is fetched again, and what
     /// isn't made is made first.
     pub(crate) async fn read(self: &Arc<Self>, offset: u64, size: usize) -> Result<Vec<u8>, Error> {
         let (announced, is_size) = self.announced();
         let wanted = offset.saturating_add(size as u64).min(announced);
         if is_size && self.reader.len() < wanted {
-            self.with_patience(self.made(wanted)).await?;
+            self.unless_unanswered(self.made(wanted)).await?;
         }
         match self.reader.read_at(offset, size) {
             Err(error) if matches!(error.kind, StoreErrorKind::TextLost(_)) => {
-                self.with_patience(self.stream.mend(offset, size as u64)).await?;
+                self.unless_unanswered(self.stream.mend(offset, size as u64)).await?;
                 self.read_now(offset, size)
             }
             Err(error) if matches!(error.kind, StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_)) => {

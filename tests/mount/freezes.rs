@@ -212,43 +212,69 @@ fn what_is_mounted_over_it_stays() {
     detach(&path);
 }
 
+/// Streams `big`, whose text is no longer in the cache, and `other`, which is; `h/cold` was never read.
+struct Evicted {
+    world: World,
+    mounted: Mounted,
+    /// All of `big`.
+    whole: Vec<u8>,
+}
+
+impl Evicted {
+    fn start() -> Evicted {
+        let mut world = World::start();
+        let lines: Vec<String> = (0..2_000).map(|i| format!("{i:05} {}", "x".repeat(1_000))).collect();
+        world.put_history("g", "big", &lines);
+        world.put_history("g", "other", &["first".into()]);
+        world.put_history("h", "cold", &["cold".into()]);
+        let mounted = world.mount(&[]);
+        let whole = read(&mounted.file("g/big.log")).unwrap();
+        read(&mounted.file("g/other.log")).unwrap();
+        mounted.unmount();
+
+        // So small that it lets go of the text as it starts.
+        let mounted = world.mount(&["--cache-size", "1MiB", "--min-free", "0"]);
+        let folder = format!("{}/cache/streams", world.folder().display());
+        let text =
+            || output(&format!("find {folder} -name '*.text' -size +1000k -printf '%b\n' | sort -n | tail -n 1"));
+        let started = Instant::now();
+        while text().trim().parse::<u64>().unwrap_or(0) > 2_000 {
+            assert!(started.elapsed() < Duration::from_secs(20), "it isn't evicted: {}", text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Evicted { world, mounted, whole }
+    }
+
+    /// Whatever reads `big` by itself waits so long from now on.
+    fn delay_big(&self, ms: u64) {
+        let which = Which { call: Some("GetLogEvents".into()), group: None, stream: Some("big".into()) };
+        self.world.fake.change(|plan| plan.slow.push(Slow { which, ms }));
+    }
+
+    /// Reads the last 100 bytes of `big` as they were in the beginning.
+    fn read_end(&self) -> std::thread::JoinHandle<std::io::Result<[u8; 100]>> {
+        let (path, at) = (self.mounted.file("g/big.log"), self.whole.len() as u64 - 100);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 100];
+            std::fs::File::open(path)?.read_exact_at(&mut bytes, at)?;
+            Ok(bytes)
+        })
+    }
+}
+
 /// A reader waits for text that was taken out of the cache, while its file grows: the kernel is told of that once the reader has its page,
 /// and of other files' growth meanwhile.
 #[test]
 fn a_reader_that_waits_for_evicted_text_delays_no_other_file() {
-    let mut world = World::start();
-    let lines: Vec<String> = (0..2_000).map(|i| format!("{i:05} {}", "x".repeat(1_000))).collect();
-    world.put_history("g", "big", &lines);
-    world.put_history("g", "other", &["first".into()]);
-    world.put_history("h", "cold", &["cold".into()]);
-    let mounted = world.mount(&[]);
-    let whole = read(&mounted.file("g/big.log")).unwrap();
-    read(&mounted.file("g/other.log")).unwrap();
-    mounted.unmount();
-
-    // So small that it lets go of the text as it starts.
-    let mounted = world.mount(&["--cache-size", "1MiB", "--min-free", "0"]);
-    let folder = format!("{}/cache/streams", world.folder().display());
-    let text = || output(&format!("find {folder} -name '*.text' -size +1000k -printf '%b\n' | sort -n | tail -n 1"));
-    let started = Instant::now();
-    while text().trim().parse::<u64>().unwrap_or(0) > 2_000 {
-        assert!(started.elapsed() < Duration::from_secs(20), "it isn't evicted: {}", text());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let evicted = Evicted::start();
+    let Evicted { world, mounted, whole } = &evicted;
     let tails = ["big", "other"].map(|stream| {
         Listener::start(&format!("tail -c 0 -s 0.1 -f {}", mounted.file(&format!("g/{stream}.log")).display()))
     });
     // Both are polled, by the call for several.
     std::thread::sleep(Duration::from_millis(1_500));
-    let which = Which { call: Some("GetLogEvents".into()), group: None, stream: Some("big".into()) };
-    world.fake.change(|plan| plan.slow.push(Slow { which, ms: 12_000 }));
-    let big = mounted.file("g/big.log");
-    let end = whole.len() as u64 - 100;
-    let waiting = std::thread::spawn(move || {
-        let mut bytes = [0; 100];
-        std::fs::File::open(big).unwrap().read_exact_at(&mut bytes, end).unwrap();
-        bytes
-    });
+    evicted.delay_big(12_000);
+    let waiting = evicted.read_end();
     std::thread::sleep(Duration::from_millis(500));
     let began = Instant::now();
     for round in 0..3 {
@@ -259,8 +285,25 @@ fn a_reader_that_waits_for_evicted_text_delays_no_other_file() {
     assert_eq!(read(&mounted.file("h/cold.log")).unwrap(), b"cold\n");
     let took = began.elapsed();
     assert!(!waiting.is_finished(), "the reader waits: {took:?}");
-    assert!(whole.ends_with(&waiting.join().unwrap()));
+    assert!(whole.ends_with(&waiting.join().unwrap().unwrap()));
     assert_eq!(tails[0].wait_for(3, Duration::from_secs(10)).len(), 3);
+}
+
+/// The kernel has each process that waits for a page ask for it anew once it could not be read, one after the other: together they wait no
+/// longer than one alone.
+#[test]
+fn many_readers_of_one_page_that_never_comes_all_give_up_together() {
+    let evicted = Evicted::start();
+    evicted.delay_big(600_000);
+    let began = Instant::now();
+    let readers = [(); 4].map(|()| evicted.read_end());
+    for reader in readers {
+        let error = reader.join().unwrap().expect_err("the text can't be fetched");
+        assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT), "{error}");
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(45), "the last gave up after {took:?}");
+    assert_eq!(read(&evicted.mounted.file("h/cold.log")).unwrap(), b"cold\n");
 }
 
 /// Another user asks for many names that nobody has: most are answered from what is known, and the folder's owner lists it.
