@@ -39,17 +39,25 @@ pub(crate) enum By {
     Read,
 }
 
+/// What the log is told once: a kind of failure, and its words.
+type Cause = (ErrorKind, String);
+
+/// Causes that are kept of one entry; it hardly meets more before it is up to date again.
+const CAUSES: usize = 8;
+
 #[derive(Debug)]
 struct Entry {
     stale: Stale,
     by: By,
+    /// All that it met. Two that take turns, as an outage's first call and those that aren't made after it, are told once each.
+    causes: Vec<Cause>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<Copied, Entry>,
     /// How many entries each cause has, by what the log was told of it.
-    causes: HashMap<(ErrorKind, String), usize>,
+    causes: HashMap<Cause, usize>,
 }
 
 /// All that is shown from the copy.
@@ -62,22 +70,17 @@ impl StaleCopies {
         let cause = (error.kind(), error.cause().to_owned());
         let is_news = {
             let mut state = self.lock();
-            let known = state.entries.get_mut(&what).map(|known| {
-                known.by = known.by.max(by);
-                (known.stale.since, cause_of(&known.stale.error))
-            });
-            if known.as_ref().is_some_and(|(_, before)| *before == cause)
-                || known.is_none() && state.entries.len() >= MOST
-            {
+            if !state.entries.contains_key(&what) && state.entries.len() >= MOST {
                 return;
             }
-            if let Some((_, before)) = &known {
-                state.leave(before);
+            let stale = Stale { since: now, error: error.clone() };
+            let entry = state.entries.entry(what).or_insert(Entry { stale, by, causes: Vec::new() });
+            entry.by = entry.by.max(by);
+            entry.stale.error = error.clone();
+            if entry.causes.contains(&cause) || entry.causes.len() >= CAUSES {
+                return;
             }
-            let since = known.map_or(now, |(since, _)| since);
-            let by = state.entries.get(&what).map_or(by, |known| known.by);
-            let stale = Stale { since, error: error.clone() };
-            state.entries.insert(what, Entry { stale, by });
+            entry.causes.push(cause.clone());
             let count = state.causes.entry(cause).or_default();
             *count += 1;
             *count == 1
@@ -93,7 +96,7 @@ impl StaleCopies {
         if state.entries.get(&what).is_some_and(|entry| entry.by <= by)
             && let Some(entry) = state.entries.remove(&what)
         {
-            state.leave(&cause_of(&entry.stale.error));
+            entry.causes.iter().for_each(|cause| state.leave(cause));
         }
     }
 
@@ -114,7 +117,7 @@ impl StaleCopies {
 }
 
 impl State {
-    fn leave(&mut self, cause: &(ErrorKind, String)) {
+    fn leave(&mut self, cause: &Cause) {
         if let Some(count) = self.causes.get_mut(cause) {
             *count -= 1;
             if *count == 0 {
@@ -122,10 +125,6 @@ impl State {
             }
         }
     }
-}
-
-fn cause_of(error: &Error) -> (ErrorKind, String) {
-    (error.kind(), error.cause().to_owned())
 }
 
 #[cfg(test)]
@@ -152,6 +151,20 @@ mod tests {
         stale.clear(one, By::Read);
         assert!(stale.get(one).is_none() && stale.all().is_empty());
         assert!(stale.lock().causes.is_empty(), "the next one is told to the log again");
+    }
+
+    #[test]
+    fn causes_that_take_turns_are_counted_once_each() {
+        let stale = StaleCopies::default();
+        let one = Copied::Stream(StreamId(17));
+        let causes = ["no answer", "not tried again"].map(|cause| Error::new(ErrorKind::TimedOut, "g/a", cause));
+        for error in causes.iter().cycle().take(6) {
+            stale.note(one, By::Read, Timestamp(5), error);
+        }
+        assert_eq!(stale.get(one).unwrap().error.cause(), "not tried again", "the latest is shown");
+        assert_eq!(stale.lock().causes.values().copied().collect::<Vec<_>>(), [1, 1], "none was left and told again");
+        stale.clear(one, By::Read);
+        assert!(stale.lock().causes.is_empty());
     }
 
     #[test]
