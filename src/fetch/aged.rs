@@ -91,7 +91,7 @@ async fn aged_groups(home: &Arc<Streams>) -> Result<Vec<(Arc<Group>, usize)>, Fa
         after = last.seq;
         for row in rows.into_iter().filter(|row| row.group.class == LogClass::Standard) {
             let group = home.group(row.id)?;
-            let count = aged(home, &load(home, &group).await?).len();
+            let count = aged(home, &group).await?.len();
             if count > 0 {
                 found.push((group, count));
             }
@@ -100,19 +100,20 @@ async fn aged_groups(home: &Arc<Streams>) -> Result<Vec<(Arc<Group>, usize)>, Fa
 }
 
 /// Those of a group's streams, with the moment from which each is read again.
-fn aged(home: &Streams, members: &Members) -> Vec<(StreamId, String, Extent, Timestamp)> {
+async fn aged(home: &Arc<Streams>, group: &Group) -> Result<Vec<(StreamId, String, Extent, Timestamp)>, Fault> {
     let trust = Trust::of(&home.shared.clock);
-    let aged = members.all().filter(|(_, _, extent)| !trust.holds_of(extent));
+    // Nearly always none: each start looks at all groups.
+    let members = load(home, group, move |extent| !trust.holds_of(extent)).await?;
     let mut aged: Vec<_> =
-        aged.map(|(id, name, extent)| (id, name.to_owned(), *extent, own_edge(extent, trust))).collect();
+        members.all().map(|(id, name, extent)| (id, name.to_owned(), *extent, own_edge(extent, trust))).collect();
     aged.sort_by_key(|(.., from)| *from);
-    aged
+    Ok(aged)
 }
 
 /// Reads a group's again, a hundred a call; how many could not be.
 async fn one_group(home: &Arc<Streams>, group: &Arc<Group>) -> Result<usize, Fault> {
     let mut failed = 0;
-    for chunk in aged(home, &load(home, group).await?).chunks(NAMES) {
+    for chunk in aged(home, group).await?.chunks(NAMES) {
         let now = home.shared.clock.moment();
         let members = Members::of(chunk.iter().map(|(id, name, extent, _)| (*id, name.clone(), *extent)).collect());
         let names: Vec<String> = chunk.iter().map(|(_, name, ..)| name.clone()).collect();

@@ -136,7 +136,7 @@ async fn check_by(
     let began = home.begin();
     let now = home.shared.clock.moment();
     let settings = home.shared.settings.borrow().clone();
-    let members = load(home, group).await?;
+    let members = load(home, group, |_| true).await?;
     let waiting: HashSet<StreamId> = wanted.iter().copied().filter(|id| members.extents.contains_key(id)).collect();
     let (chain, past, from_edges, late, too_large, unread) = {
         let mut state = lock(&group.checks.state);
@@ -271,12 +271,16 @@ async fn seal_aged(home: &Arc<Streams>, members: &Members, done: &Done<'_>) -> R
     commit(home, seals).await.map(drop)
 }
 
-pub(crate) async fn load(home: &Arc<Streams>, group: &Group) -> Result<Members, Fault> {
+/// The complete streams of a group whose extents `is_wanted` takes.
+pub(crate) async fn load(
+    home: &Arc<Streams>,
+    group: &Group,
+    is_wanted: impl Fn(&Extent) -> bool + Send + 'static,
+) -> Result<Members, Fault> {
     let store = home.shared.store.clone();
     let id = group.id;
-    // A group may have a hundred thousand complete streams.
-    let rows = tokio::task::spawn_blocking(move || store.complete_streams(id)).await.map_err(|_| Fault::Died)??;
-    Ok(Members::of(rows))
+    let rows = tokio::task::spawn_blocking(move || store.complete_streams(id, is_wanted));
+    Ok(Members::of(rows.await.map_err(|_| Fault::Died)??))
 }
 
 /// Reads `names` (all, if empty) from `from` on, to the end or past `max_pages` pages of events, and keeps what belongs to members.

@@ -347,9 +347,14 @@ impl Store {
         self.room.catalogue.streams_after(group, seq, max)
     }
 
-    /// The streams of a group that are complete: (id, exact name, extent). Found without walking the group's other rows.
-    pub fn complete_streams(&self, group: GroupId) -> Result<Vec<(StreamId, String, Extent)>, StoreError> {
-        self.room.catalogue.complete_streams(group)
+    /// The streams of a group that are complete and whose extents `is_wanted` takes: (id, exact name, extent). Found without walking the
+    /// group's other rows; a group may have a hundred thousand of them, so what isn't wanted takes no memory.
+    pub fn complete_streams(
+        &self,
+        group: GroupId,
+        is_wanted: impl Fn(&Extent) -> bool,
+    ) -> Result<Vec<(StreamId, String, Extent)>, StoreError> {
+        self.room.catalogue.complete_streams(group, is_wanted)
     }
 
     /// Marks a stream as gone from the service: found no longer by name or listing; its text stays for open handles.

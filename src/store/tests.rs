@@ -108,7 +108,7 @@ async fn what_is_appended_is_read_and_watched() {
         .append(vec![Append { stream: Some(a), complete: true, settled_to: Some(Timestamp(4)), ..Append::default() }])
         .await
         .unwrap();
-    let complete = store.complete_streams(group(&store)).unwrap();
+    let complete = store.complete_streams(group(&store), |_| true).unwrap();
     assert_eq!((complete.len(), complete[0].1.as_str(), complete[0].2.settled_to), (1, "a", Timestamp(4)));
 }
 

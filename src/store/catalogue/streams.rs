@@ -139,14 +139,19 @@ impl Catalogue {
         })
     }
 
-    /// The complete streams of a group.
-    pub(crate) fn complete_streams(&self, group: GroupId) -> Result<Vec<(StreamId, String, Extent)>, StoreError> {
+    /// The complete streams of a group whose extents `is_wanted` takes.
+    pub(crate) fn complete_streams(
+        &self,
+        group: GroupId,
+        is_wanted: impl Fn(&Extent) -> bool,
+    ) -> Result<Vec<(StreamId, String, Extent)>, StoreError> {
         self.read(|tx| {
             let (complete, streams) = (tx.open_table(COMPLETE)?, tx.open_table(STREAMS)?);
             let streams = Streams(&streams);
             let mut found = Vec::new();
             for key in complete.range((group.0, 0)..=(group.0, u64::MAX))? {
-                if let Some(record) = streams.record(key?.0.value().1)? {
+                let record = streams.record(key?.0.value().1)?;
+                if let Some(record) = record.filter(|record| is_wanted(&record.row.extent)) {
                     found.push((record.row.id, record.row.stream.name, record.row.extent));
                 }
             }
