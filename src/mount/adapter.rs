@@ -326,6 +326,8 @@ impl Filesystem for Adapter {
                     let attributes = &entry.attributes;
                     let attr = file_attr(attributes, told.settings());
                     let ino = INodeNo(attributes.ino.0);
+                    // One time to live for the name and the attributes is all that fuser 0.18 takes here. The marker of a file of
+                    // unknown size must not be believed, so its name isn't either: `ls -l` asks for both (docs/performance.md).
                     if reply.add(ino, entry.cookie, &entry.name, &attributes.ttl, &attr, GENERATION) {
                         break;
                     }

@@ -267,6 +267,58 @@ fn a_signal_at_any_moment_of_the_start_leaves_nothing() {
     eprintln!("in the foreground: {early} killed before they listened, {late} ended in order");
 }
 
+/// Until the mount is taken, what a terminal sends reaches the starter and the daemon: either both go on, or nothing is left.
+#[test]
+fn what_a_terminal_sends_while_it_starts_has_one_result() {
+    let world = World::start();
+    world.put_history("app", "one", &lines(10));
+    let path = mountpoint(&world, "mnt");
+    let mut results = std::collections::BTreeMap::<_, (u32, u32)>::new();
+    for step in 0..60u64 {
+        let signal = [libc::SIGINT, libc::SIGHUP, libc::SIGTSTP][step as usize % 3];
+        let mut command = world.command();
+        command.arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        // SAFETY: signal is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
+        let mut starter = command.spawn().unwrap();
+        let group = -(starter.id() as i32);
+        std::thread::sleep(Duration::from_millis(step / 3 * 5));
+        // SAFETY: kill has no memory preconditions; the group is our own child's, which isn't waited for yet.
+        unsafe { libc::kill(group, signal) };
+        if signal == libc::SIGTSTP {
+            std::thread::sleep(Duration::from_millis(50));
+            // SAFETY: as above.
+            unsafe { libc::kill(group, libc::SIGCONT) };
+        }
+        let status = starter.wait().unwrap();
+        let result = results.entry(signal).or_default();
+        if status.success() {
+            result.0 += 1;
+            assert!(is_mounted(&path), "step {step}: it says that it mounted");
+            assert_eq!(
+                read(&path.join("app/one.log")).unwrap(),
+                (lines(10).join("\n") + "\n").as_bytes(),
+                "step {step}"
+            );
+            output(&format!("{} --unmount {}", crate::world::BINARY, path.display()));
+        } else {
+            result.1 += 1;
+            assert_ne!(signal, libc::SIGTSTP, "step {step}: {status}: it was to go on");
+        }
+        let started = Instant::now();
+        while is_mounted(&path) || daemons(&world) > 0 {
+            assert!(started.elapsed() < Duration::from_secs(10), "step {step}: {status}, and yet something is left");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    eprintln!("(mounted, ended) by signal: {results:?}");
+}
+
 #[test]
 fn hanging_up_reads_the_settings_again() {
     let mut world = World::start();
