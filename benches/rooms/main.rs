@@ -13,7 +13,7 @@ mod union;
 use cwlogs_mount::{model, store};
 // Its tests come along, without their harness.
 #[allow(dead_code, unused_imports)]
-#[path = "../../src/fetch/merge.rs"]
+#[path = "../../src/fetch/stream/merge.rs"]
 mod merge;
 
 use criterion::{criterion_group, criterion_main};

@@ -1,182 +1,52 @@
 //! Keeps local copies current: schedules calls, lists, refreshes, downloads, sweeps and follows.
 
-mod aged;
-mod budget;
-mod check;
-mod commit;
-mod desert;
 mod download;
-mod drain;
-mod failure;
-mod fault;
-mod find;
-mod flight;
-mod folder;
 mod follow;
-mod foresee;
-mod gap;
-mod generation;
-mod heal;
-mod lane;
-mod large;
-mod lesson;
+mod freshness;
 mod listing;
-mod mend;
-mod merge;
-mod pages;
-mod poll;
-mod prove;
-mod read_back;
-mod refresh;
-mod refusal;
-mod reread;
-mod schedule;
+mod readahead;
+mod repair;
 #[cfg(test)]
 pub(crate) mod scripted;
-mod select;
 mod service;
-mod side_by_side;
-mod stale;
+mod settings;
+mod shared;
 mod stream;
-mod suffix;
-mod sweep;
-mod tally;
-mod vouch;
-mod walk;
-mod walker;
-mod windows;
+mod tail;
+mod verify;
 
-pub use download::Interest;
-pub use follow::Follow;
-pub use listing::GroupWatch;
-pub use prove::Count;
-pub use stale::Stale;
-pub use stream::Stream;
-pub use suffix::Suffix;
+pub use download::first_copy::Interest;
+pub use follow::poll_loop::Follow;
+pub use listing::listings::GroupWatch;
+pub use settings::{FetchSettings, Selection, Since};
+pub use shared::{Last, News, Progress, Wanted};
+pub use stream::stale::Stale;
+pub use stream::state::Stream;
+pub use tail::newest::Suffix;
+pub use verify::Count;
 
 use crate::clock::ServiceClock;
 use crate::error::Error;
-use crate::model::{GroupId, StreamId, Timestamp};
+use crate::model::{GroupId, StreamId};
 use crate::report::Report;
 use crate::report::status::{Copy, StatusFacts};
-use crate::source::{LogSource, Quotas};
+use crate::source::LogSource;
 use crate::store::names::Names;
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError};
-use listing::Listings;
-use service::Service;
+use freshness::untrusted;
+use listing::listings::Listings;
+use readahead::prefetch;
+use service::client::Service;
+use shared::{MOST_NEWS, Shared};
 use std::sync::Arc;
 use std::time::Duration;
-use stream::Streams;
+use stream::state::Streams;
+use stream::{stale, watermark};
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Which groups and streams the mount shows.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Only groups whose exact name starts with one of these; empty means all.
-    pub group_prefixes: Vec<String>,
-    /// Only groups whose exact name matches one of these globs; empty means all.
-    pub group_patterns: globset::GlobSet,
-    /// Only streams of these exact names; empty means all.
-    pub streams: Vec<String>,
-    /// Only streams with events since.
-    pub since: Option<Since>,
-}
-
-/// A moment, fixed or sliding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// That long before now.
-    Ago(Duration),
-    /// A fixed time.
-    At(Timestamp),
-}
-
-/// What the user set about fetching; can change while mounted.
-#[derive(Clone, Debug)]
-pub struct FetchSettings {
-    /// What is shown.
-    pub selection: Selection,
-    /// How often followed streams are asked (default 1 s).
-    pub poll_interval: Duration,
-    /// How far back a followed stream is read again for late events (default 5 min).
-    pub late_window: Duration,
-    /// How long after its newest event a range counts as settled (default 15 min).
-    pub settle_after: Duration,
-    /// How long a listing is believed (default 10 s).
-    pub listing_ttl: Duration,
-    /// Calls a second to start from.
-    pub quotas: Quotas,
-    /// How long one waiting request may go without progress (30 s): bounds retries too.
-    pub patience: Duration,
-}
-
-/// Something the tree, and through it the kernel, must hear of without having asked.
-#[derive(Clone, Debug)]
-pub enum News {
-    /// A stream that a listing or an answer brought for the first time, after the group's first walk had begun to be shown.
-    NewStream(GroupId, StreamId),
-    /// A group likewise.
-    NewGroup(GroupId),
-    /// (group, old, new): the stream was deleted and made again.
-    Replaced(GroupId, StreamId, StreamId),
-    /// An exact lookup says the stream is gone.
-    Gone(GroupId, StreamId),
-}
-
-/// How far the copy of one stream is.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    /// It was once read to the end: the committed length is its size.
-    pub complete: bool,
-    /// The newest failure of a transfer of this stream, and its number (so that a waiter sees only later ones).
-    pub failure: Option<(u64, Error)>,
-    /// Counts commits of this stream since start: moves with every progress, zero-event ones too.
-    pub commits: u64,
-}
-
-/// The last part of a stream that `tail` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Last {
-    /// So many lines, at most 50,000.
-    Lines(u64),
-    /// So many bytes, at most 4 MiB.
-    Bytes(u64),
-}
-
-/// What is about to happen to a file that is brought up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// It is opened: what the service showed then is in it. The next open within a second asks anew.
-    Content,
-    /// Its size is told; the open comes later.
-    Size,
-}
-
-/// What every file of this room works with.
-pub(crate) struct Shared {
-    pub(crate) service: service::Service,
-    pub(crate) store: Arc<Store>,
-    pub(crate) clock: Arc<ServiceClock>,
-    pub(crate) settings: watch::Sender<Arc<FetchSettings>>,
-    pub(crate) stale: stale::StaleCopies,
-    pub(crate) news: mpsc::Sender<News>,
-    pub(crate) tasks: tokio_util::task::TaskTracker,
-    pub(crate) stopping: tokio_util::sync::CancellationToken,
-}
-
-impl Shared {
-    /// Tells of something new where nothing may wait: where too much waits to be heard, a task does.
-    pub(crate) fn tell(&self, news: News) {
-        if let Err(mpsc::error::TrySendError::Full(news)) = self.news.try_send(news) {
-            let sender = self.news.clone();
-            self.tasks.spawn(async move { sender.send(news).await });
-        }
-    }
-}
 
 /// Keeps copies current.
 pub struct Fetch {
@@ -184,9 +54,6 @@ pub struct Fetch {
     listings: Arc<Listings>,
     streams: Arc<Streams>,
 }
-
-/// News that wait to be heard; a job that has more waits.
-pub(crate) const MOST_NEWS: usize = 1 << 16;
 
 /// How long a stop waits for transfers and commits.
 const STOP: Duration = Duration::from_secs(3);
@@ -215,7 +82,7 @@ impl Fetch {
         });
         let listings = Listings::new(shared.clone(), report.clone());
         let streams = Streams::new(shared.clone(), report, Arc::new(listings.clone()));
-        shared.tasks.spawn(aged::run(streams.clone()));
+        shared.tasks.spawn(untrusted::run(streams.clone()));
         (Arc::new(Fetch { shared, listings, streams }), heard)
     }
 
@@ -277,7 +144,7 @@ impl Fetch {
     pub fn searched(&self, group: GroupId) {
         // What is wrong with the group is told to whoever lists it.
         if let (Ok(group), Some(listing)) = (self.streams.group(group), self.listings.progress_of(group)) {
-            sweep::searched(&self.streams, &group, listing);
+            prefetch::searched(&self.streams, &group, listing);
         }
     }
 
@@ -306,8 +173,8 @@ impl Fetch {
     /// was passed over.
     pub fn is_settled(&self, row: &StreamRow) -> Result<bool, Error> {
         let settle_after = self.shared.settings.borrow().settle_after;
-        let trust = vouch::Trust::of(&self.shared.clock);
-        let edge = vouch::edge(&row.extent, self.streams.group(row.group)?.chain(trust), settle_after, trust);
+        let trust = watermark::Trust::of(&self.shared.clock);
+        let edge = watermark::edge(&row.extent, self.streams.group(row.group)?.chain(trust), settle_after, trust);
         Ok(row.extent.complete && !row.extent.doubted && row.extent.newest.is_none_or(|newest| newest < edge))
     }
 
@@ -344,5 +211,5 @@ impl Fetch {
 
 /// A store's error about `subject`, for whoever waits.
 pub fn store_error(subject: &str, error: &StoreError) -> Error {
-    failure::store_error(subject, error.clone())
+    service::fault::store_error(subject, error.clone())
 }

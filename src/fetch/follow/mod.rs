@@ -1,0 +1,4 @@
+//! Followed streams: one poll loop a group.
+
+pub(crate) mod poll;
+pub(crate) mod poll_loop;

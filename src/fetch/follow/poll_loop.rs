@@ -1,0 +1,501 @@
+//! One poll loop a group.
+//!
+//! It lives while anybody follows a stream of the group, and three polls longer, for `tail -F` reopens. A poll is one page from just
+//! before what was seen last (see `poll`); intervals go from start to start, so that an answer's latency isn't added to them. A failed
+//! poll backs off and the next good one catches up. Beside the polls, in tasks of their own, complete streams are read again: the late
+//! window, and what isn't settled; both stretch so that they take at most a fifth of the quota.
+//!
+//! Streams whose files are looked at again and again, and aren't open, are followed *slowly*: the same loop polls them each few seconds,
+//! together, in calls of their own that wait behind all others and that no poll of an open stream waits for.
+
+use crate::fetch::follow::poll::{self, How, Outcome, Target};
+use crate::fetch::freshness::reread::Rereads;
+use crate::fetch::service::fault::Fault;
+use crate::fetch::service::priority::Priority;
+use crate::fetch::stream::stale::By;
+use crate::fetch::stream::state::{Group, Stream, Streams, lock};
+use crate::model::{StreamId, Timestamp};
+use crate::store::row::Extent;
+use futures_util::FutureExt;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Polls after the last guard is gone.
+const LINGER: u32 = 3;
+/// A stream is polled once it has been open for this part of an interval.
+const SETTLED_IN: u32 = 4;
+/// For how long after a cut page polls read on until nothing comes.
+const DRAIN_FOR: Duration = Duration::from_secs(60);
+/// A group that is cheaper to ask by its streams' names is tried as a whole again after this long.
+const WHOLE_AGAIN: Duration = Duration::from_secs(60);
+/// From one poll of the slowly followed streams to the next, if the poll interval isn't longer.
+const SLOWLY: Duration = Duration::from_secs(5);
+/// Longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Who is followed in one group.
+#[derive(Default)]
+pub(crate) struct Following {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    followed: HashMap<StreamId, Followed>,
+    running: bool,
+    /// From the start of a poll to the next, as the quota lets it be; smoothed.
+    interval: Option<Duration>,
+}
+
+struct Followed {
+    stream: Arc<Stream>,
+    /// Shared with each guard. A stream that was let go of as gone and is followed again has another one: guards of before count no
+    /// more.
+    guards: Arc<()>,
+    /// The same of those who follow slowly.
+    slow_guards: Arc<()>,
+    since: Instant,
+    /// It was open for long enough to be polled; until then the open itself has brought all there is.
+    polled: bool,
+    /// Polls since the last guard went.
+    idle: u32,
+    /// When that was, by the service's clock, if its copy was complete then.
+    complete_at: Option<Timestamp>,
+    /// Up to this moment polls have asked for its copy.
+    asked: Option<Timestamp>,
+    /// Polls in a row that brought nothing.
+    quiet: u32,
+}
+
+impl Following {
+    /// How far apart polls are; `None` before the second.
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        let interval = lock(&self.state).interval?;
+        // In tenths of a second, as a person wants it.
+        Some(Duration::from_millis((interval.as_millis() as u64 + 50) / 100 * 100))
+    }
+
+    /// The streams that polls ask for, and those of them that are only followed slowly.
+    pub(crate) fn streams(&self) -> Vec<(Arc<Stream>, bool)> {
+        let state = lock(&self.state);
+        state.followed.values().map(|followed| (followed.stream.clone(), !followed.is_polled())).collect()
+    }
+}
+
+/// How far apart polls of slowly followed streams are.
+pub(crate) fn slowly(interval: Duration) -> Duration {
+    interval.max(SLOWLY)
+}
+
+/// The stream is open, or looked at again and again.
+pub struct Follow {
+    _stream: Arc<Stream>,
+    _guard: Arc<()>,
+}
+
+impl Followed {
+    fn new(stream: &Arc<Stream>) -> Followed {
+        Followed {
+            stream: stream.clone(),
+            guards: Arc::default(),
+            slow_guards: Arc::default(),
+            since: Instant::now(),
+            polled: false,
+            idle: 0,
+            complete_at: stream.progress.borrow().complete.then(|| stream.home.shared.clock.now()),
+            asked: None,
+            quiet: 0,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        Arc::strong_count(&self.guards) > 1
+    }
+
+    /// It is polled each interval: open, or was until some polls ago.
+    fn is_polled(&self) -> bool {
+        self.is_open() || (self.polled && self.idle <= LINGER)
+    }
+
+    fn is_followed_slowly(&self) -> bool {
+        Arc::strong_count(&self.slow_guards) > 1
+    }
+
+    fn turn(&self) -> Turn {
+        let Followed { stream, asked, complete_at, quiet, .. } = self;
+        Turn { stream: stream.clone(), asked: *asked, complete_at: *complete_at, quiet: *quiet }
+    }
+}
+
+/// Follows a stream; starts the group's loop if it doesn't run.
+pub(crate) fn start(stream: &Arc<Stream>) -> Follow {
+    follow(stream, |followed| {
+        if !followed.is_open() && !followed.polled {
+            // Opened again and again for a moment isn't open for long.
+            followed.since = Instant::now();
+        }
+        followed.idle = 0;
+        Arc::clone(&followed.guards)
+    })
+}
+
+/// Follows a stream slowly.
+pub(crate) fn start_slowly(stream: &Arc<Stream>) -> Follow {
+    follow(stream, |followed| Arc::clone(&followed.slow_guards))
+}
+
+/// Whether a program has it open, or had until some polls ago.
+pub(crate) fn is_polled(stream: &Stream) -> bool {
+    lock(&stream.group.following.state).followed.get(&stream.id).is_some_and(Followed::is_polled)
+}
+
+fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed) -> Arc<()>) -> Follow {
+    let mut state = lock(&stream.group.following.state);
+    let guard = guard(state.followed.entry(stream.id).or_insert_with(|| Followed::new(stream)));
+    if !state.running && !stream.home.shared.stopping.is_cancelled() {
+        state.running = true;
+        stream.home.shared.tasks.spawn(run(stream.home.clone(), stream.group.clone()));
+    }
+    drop(state);
+    Follow { _stream: stream.clone(), _guard: guard }
+}
+
+/// One followed stream's turn.
+struct Turn {
+    stream: Arc<Stream>,
+    asked: Option<Timestamp>,
+    complete_at: Option<Timestamp>,
+    quiet: u32,
+}
+
+impl Turn {
+    /// Up to when its copy, of this extent, has all that the service showed.
+    fn copy_asked(&self, extent: &Extent) -> Timestamp {
+        let brought = || self.complete_at.filter(|_| !self.stream.is_shown_stale());
+        // Its last open brought all there was, unless that failed, or a download has ended since.
+        self.asked.or_else(brought).unwrap_or(extent.read_to)
+    }
+}
+
+impl State {
+    /// Those to poll now; lets go of those that have been open in no program for some polls. One that is open for a moment, as `cat` and
+    /// `grep -r` have it, is never polled.
+    fn turn(&mut self, least: Duration) -> Vec<Turn> {
+        self.followed.retain(|_, f| {
+            if f.is_open() {
+                f.idle = 0;
+                return true;
+            }
+            f.idle = f.idle.saturating_add(1);
+            f.polled &= f.idle <= LINGER;
+            f.polled || f.is_followed_slowly()
+        });
+        let due = self.followed.values_mut().filter(|f| f.polled || (f.is_open() && f.since.elapsed() >= least));
+        due.map(|f| {
+            f.polled = true;
+            f.turn()
+        })
+        .collect()
+    }
+
+    /// Those that are followed slowly, and that no other poll asks for.
+    fn slow_turn(&self) -> Vec<Turn> {
+        self.followed.values().filter(|f| f.is_followed_slowly() && !f.is_polled()).map(Followed::turn).collect()
+    }
+}
+
+/// What is kept from one poll to the next.
+#[derive(Default)]
+struct Line {
+    reach: Option<Duration>,
+    cut: Option<Instant>,
+    whole_not_before: Option<Instant>,
+}
+
+impl Line {
+    fn how(&self, priority: Priority, now: Timestamp, started: Instant) -> How {
+        How {
+            priority,
+            now,
+            reach: self.reach,
+            drain: self.cut.is_some_and(|at| at.elapsed() < DRAIN_FOR),
+            try_whole: self.whole_not_before.is_none_or(|at| started >= at),
+        }
+    }
+
+    fn note(&mut self, outcome: &Outcome, started: Instant) {
+        self.reach = outcome.reach;
+        if outcome.whole == Some(false) {
+            self.whole_not_before = Some(started + WHOLE_AGAIN);
+        }
+        if outcome.cut {
+            self.cut = Some(started);
+        }
+    }
+}
+
+/// Polls of the slowly followed streams, one at a time, beside the loop.
+#[derive(Default)]
+struct Slow {
+    line: Line,
+    pace: Pace,
+    started: Option<Instant>,
+    running: Option<(JoinHandle<Outcome>, Vec<Polled>)>,
+}
+
+impl Slow {
+    /// Takes what a poll that has ended brought; whether it is time for the next.
+    fn is_due(&mut self, home: &Streams, group: &Group, interval: Duration) -> bool {
+        let Some(started) = self.started else { return true };
+        if let Some((task, followed)) = &mut self.running {
+            let Some(ended) = task.now_or_never() else { return false };
+            let followed = std::mem::take(followed);
+            self.running = None;
+            let outcome = ended.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() });
+            self.line.note(&outcome, started);
+            note(group, &followed, &outcome);
+            tell(group, &followed, &outcome);
+            match outcome.fault {
+                Some(Fault::Stopping) => {}
+                Some(fault) => self.pace.failed(home, group, fault),
+                None => self.pace.worked(),
+            }
+        }
+        started.elapsed() >= self.pace.pause(slowly(interval))
+    }
+
+    fn start(&mut self, home: &Arc<Streams>, group: &Arc<Group>, turn: Vec<Turn>) {
+        if turn.is_empty() {
+            return;
+        }
+        let (started, now) = (Instant::now(), home.shared.clock.now());
+        self.started = Some(started);
+        match targets(home, turn, now, false) {
+            Ok(targets) if targets.is_empty() => {}
+            Ok(targets) => {
+                let how = self.line.how(Priority::Background, now, started);
+                let followed = streams_of(&targets);
+                let poll = poll::poll(home.clone(), group.clone(), targets, how);
+                self.running = Some((home.shared.tasks.spawn(poll), followed));
+            }
+            Err(fault) => self.pace.failed(home, group, fault),
+        }
+    }
+}
+
+async fn run(home: Arc<Streams>, group: Arc<Group>) {
+    let mut pace = Pace::default();
+    let mut rereads = Rereads::new();
+    let (mut line, mut slow) = (Line::default(), Slow::default());
+    let mut folded = Instant::now();
+    let mut started = Instant::now();
+    loop {
+        let interval = home.shared.settings.borrow().poll_interval;
+        tokio::select! {
+            biased;
+            () = home.shared.stopping.cancelled() => break,
+            () = tokio::time::sleep_until(started + pace.pause(interval)) => {}
+        }
+        let before = std::mem::replace(&mut started, Instant::now());
+        let slow_is_due = slow.is_due(&home, &group, interval);
+        let (turn, slow_turn) = {
+            let mut state = lock(&group.following.state);
+            let took = started - before;
+            state.interval = Some(state.interval.map_or(took, |usual| (usual * 3 + took) / 4));
+            let turn = state.turn(interval / SETTLED_IN);
+            if state.followed.is_empty() {
+                state.running = false;
+                state.interval = None;
+                return;
+            }
+            (turn, if slow_is_due { state.slow_turn() } else { Vec::new() })
+        };
+        slow.start(&home, &group, slow_turn);
+        if turn.is_empty() {
+            continue;
+        }
+        let fold = folded.elapsed() >= crate::fetch::freshness::reread::LATE_INTERVAL;
+        if fold {
+            folded = started;
+        }
+        let moment = home.shared.clock.moment();
+        let now = moment.now;
+        let targets = match targets(&home, turn, now, fold) {
+            Ok(targets) => targets,
+            Err(fault) => {
+                pace.failed(&home, &group, fault);
+                continue;
+            }
+        };
+        rereads.start_if_due(&home, &group, &targets, moment);
+        let followed = streams_of(&targets);
+        // In a task of its own: a defect there must not end the loop.
+        let poll = poll::poll(home.clone(), group.clone(), targets, line.how(Priority::Following, now, started));
+        let task = home.shared.tasks.spawn(poll);
+        match task.await.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() }) {
+            Outcome { fault: Some(Fault::Stopping), .. } => break,
+            outcome => {
+                line.note(&outcome, started);
+                note(&group, &followed, &outcome);
+                tell(&group, &followed, &outcome);
+                match outcome.fault {
+                    Some(fault) => pace.failed(&home, &group, fault),
+                    None => pace.worked(),
+                }
+            }
+        }
+    }
+    let mut state = lock(&group.following.state);
+    state.running = false;
+    // Followed streams hold the group and the group holds them: let go.
+    let followed = std::mem::take(&mut state.followed);
+    drop(state);
+    drop(followed);
+}
+
+/// A stream of a poll, and whether its copy was complete when that began.
+type Polled = (Arc<Stream>, bool);
+
+fn streams_of(targets: &[Target]) -> Vec<Polled> {
+    targets.iter().map(|target| (target.stream.clone(), target.extent.complete)).collect()
+}
+
+/// What each followed stream wants of this poll; streams that can't be asked for are left out.
+fn targets(home: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Result<Vec<Target>, Fault> {
+    let late_window = home.shared.settings.borrow().late_window;
+    let mut targets = Vec::with_capacity(turn.len());
+    for turn in turn {
+        let stream = turn.stream.clone();
+        let Some(row) = home.shared.store.stream(stream.id)? else { continue };
+        if row.gone || stream.check_class().is_err() {
+            continue;
+        }
+        let suffixes: Vec<_> = stream.live_suffixes().into_iter().filter(|s| s.has_room()).collect();
+        let newest: Vec<Option<Timestamp>> = row
+            .extent
+            .complete
+            .then_some(row.extent.newest)
+            .into_iter()
+            .chain(suffixes.iter().map(|s| s.newest()))
+            .collect();
+        if newest.is_empty() {
+            continue;
+        }
+        let copy = row.extent.complete.then(|| turn.copy_asked(&row.extent));
+        let asked = copy.into_iter().chain(suffixes.iter().map(|s| s.asked())).min().unwrap_or(now).min(now);
+        let mut start = poll::start(&newest, Some(asked), now, late_window);
+        if fold && !row.extent.complete {
+            start = start.min(now - late_window);
+        }
+        targets.push(Target {
+            stream,
+            extent: row.extent,
+            start,
+            newest: newest.iter().flatten().copied().min(),
+            asked,
+            suffixes,
+            deep: fold,
+            quiet: turn.quiet,
+        });
+    }
+    Ok(targets)
+}
+
+fn note(group: &Group, polled: &[Polled], outcome: &Outcome) {
+    let mut state = lock(&group.following.state);
+    // What failed is looked for once more where it was: not only behind what is known.
+    for (stream, _) in polled {
+        if let Some(followed) = state.followed.get_mut(&stream.id)
+            && !outcome.asked.iter().any(|(id, _)| *id == stream.id)
+        {
+            followed.quiet = 0;
+        }
+    }
+    for (id, asked) in &outcome.asked {
+        if let Some(followed) = state.followed.get_mut(id) {
+            // Of what isn't complete polls give nothing to the copy.
+            if polled.iter().any(|(stream, is_complete)| stream.id == *id && *is_complete) {
+                followed.asked = Some(*asked);
+            }
+            followed.quiet = if outcome.news.contains(id) { 0 } else { followed.quiet.saturating_add(1) };
+        }
+    }
+    let gone: Vec<Followed> = outcome.gone.iter().filter_map(|id| state.followed.remove(id)).collect();
+    drop(state);
+    for followed in gone {
+        followed.stream.is_gone();
+    }
+}
+
+/// Says of which files readers see the copy only, and of which they do no more.
+fn tell(group: &Group, polled: &[Polled], outcome: &Outcome) {
+    if let Some(fault) = &outcome.fault {
+        let error = fault.clone().about(&group.name);
+        polled.iter().for_each(|(stream, _)| stream.is_stale(found_by(fault), &error));
+        return;
+    }
+    for (id, _) in &outcome.asked {
+        if let Some((stream, _)) = polled.iter().find(|(stream, _)| stream.id == *id) {
+            stream.is_up_to_date(By::Poll);
+        }
+    }
+    for (id, fault) in &outcome.refused {
+        if let Some((stream, _)) = polled.iter().find(|(stream, _)| stream.id == *id) {
+            stream.is_stale(found_by(fault), &fault.clone().about(&stream.subject));
+        }
+    }
+}
+
+/// What the service has shown and the cache could not keep may lie before where the next poll begins; what it has not shown doesn't.
+fn found_by(fault: &Fault) -> By {
+    if matches!(fault, Fault::Store(_)) { By::Read } else { By::Poll }
+}
+
+/// How long until the next poll.
+#[derive(Debug, Default)]
+struct Pace {
+    failures: u32,
+}
+
+impl Pace {
+    fn pause(&self, interval: Duration) -> Duration {
+        match self.failures {
+            0 => interval,
+            n => interval.saturating_mul(1 << n.min(5)).min(LONGEST_PAUSE.max(interval)),
+        }
+    }
+
+    fn worked(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The report hears of the first failure of a row.
+    fn failed(&mut self, home: &Streams, group: &Group, fault: Fault) {
+        if self.failures == 0 {
+            home.report.error(&fault.about(&group.name));
+        }
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_back_off_and_one_success_ends_it() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        assert_eq!(pace.pause(second), second);
+        pace.failures = 1;
+        assert_eq!(pace.pause(second), second * 2);
+        pace.failures = 40;
+        assert_eq!(pace.pause(second), LONGEST_PAUSE);
+        assert_eq!(pace.pause(second * 60), second * 60);
+        pace.worked();
+        assert_eq!(pace.pause(second), second);
+    }
+}

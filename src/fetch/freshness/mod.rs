@@ -1,0 +1,7 @@
+//! Keeps complete copies up to date: opens are joined into checks of their group.
+
+pub(crate) mod check;
+pub(crate) mod expired;
+pub(crate) mod refresh;
+pub(crate) mod reread;
+pub(crate) mod untrusted;

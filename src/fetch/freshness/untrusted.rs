@@ -1,0 +1,153 @@
+//! Streams whose settled edges can't be relied on are read once more, from their newest events on.
+//!
+//! Such edges were set by the clock of this machine alone: by an earlier version, or where no answer told the service's time. If that clock
+//! was ahead, what they call settled was perhaps never read. Once the service's clock is known every such stream is read again, behind
+//! all other work, and gets an edge that holds. Until then an open reads from the newest event on by itself (see `vouch`), so nothing
+//! waits for this.
+
+use crate::fetch::freshness::check::{Members, load, sweep};
+use crate::fetch::freshness::refresh::read_from;
+use crate::fetch::service::fault::Fault;
+use crate::fetch::service::priority::Priority;
+use crate::fetch::stream::commit::{Batch, Seal, commit};
+use crate::fetch::stream::state::{Group, Streams};
+use crate::fetch::stream::watermark::{Trust, own_edge};
+use crate::model::{LogClass, StreamId, Timestamp};
+use crate::store::row::Extent;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Streams that one call takes.
+const NAMES: usize = 100;
+/// Pages of events that one such read takes at most, before its streams are read one by one.
+const PAGES: usize = 50;
+/// Groups looked at together.
+const GROUPS: usize = 64;
+/// How long after a failure the rest is tried again …
+const PAUSE: Duration = Duration::from_secs(60);
+/// … and at most, each time twice as long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// How many streams are left.
+#[derive(Debug, Default)]
+pub(crate) struct Aged(AtomicUsize);
+
+impl Aged {
+    /// Streams that are yet to be read again.
+    pub(crate) fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads again what has to be, once the service's clock is known. Ends when all is done or the mount stops.
+pub(crate) async fn run(home: Arc<Streams>) {
+    let stopping = home.shared.stopping.clone();
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = until_done(&home) => {}
+    }
+}
+
+async fn until_done(home: &Arc<Streams>) {
+    home.shared.clock.known().await;
+    let mut pause = PAUSE;
+    loop {
+        match all(home).await {
+            Ok(0) => return,
+            Ok(left) => tracing::debug!(left, "streams are yet to be read again"),
+            Err(Fault::Stopping) => return,
+            Err(fault) => tracing::debug!(error = %fault.about("the log groups"), "streams could not be read again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// One pass over all groups; how many streams are left.
+async fn all(home: &Arc<Streams>) -> Result<usize, Fault> {
+    let groups = aged_groups(home).await?;
+    let total: usize = groups.iter().map(|(_, count)| count).sum();
+    home.aged.0.store(total, Ordering::Relaxed);
+    if total == 0 {
+        return Ok(0);
+    }
+    tracing::info!(streams = total, "streams whose settled edges an unknown clock set are read once more");
+    let mut left = 0;
+    for (group, _) in groups {
+        left += one_group(home, &group).await?;
+    }
+    home.aged.0.store(left, Ordering::Relaxed);
+    Ok(left)
+}
+
+/// Groups with such streams, and how many each has.
+async fn aged_groups(home: &Arc<Streams>) -> Result<Vec<(Arc<Group>, usize)>, Fault> {
+    let mut found = Vec::new();
+    let mut after = 0;
+    loop {
+        let rows = home.shared.store.groups_after(after, GROUPS)?;
+        let Some(last) = rows.last() else { return Ok(found) };
+        after = last.seq;
+        for row in rows.into_iter().filter(|row| row.group.class == LogClass::Standard) {
+            let group = home.group(row.id)?;
+            let count = aged(home, &group).await?.len();
+            if count > 0 {
+                found.push((group, count));
+            }
+        }
+    }
+}
+
+/// Those of a group's streams, with the moment from which each is read again.
+async fn aged(home: &Arc<Streams>, group: &Group) -> Result<Vec<(StreamId, String, Extent, Timestamp)>, Fault> {
+    let trust = Trust::of(&home.shared.clock);
+    // Nearly always none: each start looks at all groups.
+    let members = load(home, group, move |extent| !trust.holds_of(extent)).await?;
+    let mut aged: Vec<_> =
+        members.all().map(|(id, name, extent)| (id, name.to_owned(), *extent, own_edge(extent, trust))).collect();
+    aged.sort_by_key(|(.., from)| *from);
+    Ok(aged)
+}
+
+/// Reads a group's again, a hundred a call; how many could not be.
+async fn one_group(home: &Arc<Streams>, group: &Arc<Group>) -> Result<usize, Fault> {
+    let mut failed = 0;
+    for chunk in aged(home, group).await?.chunks(NAMES) {
+        let now = home.shared.clock.moment();
+        let members = Members::of(chunk.iter().map(|(id, name, extent, _)| (*id, name.clone(), *extent)).collect());
+        let names: Vec<String> = chunk.iter().map(|(_, name, ..)| name.clone()).collect();
+        let from = chunk.first().map_or(Timestamp::EPOCH, |(.., from)| *from);
+        match sweep(home, group, &members, &names, from, now, Priority::Background, PAGES).await {
+            Ok(swept) if swept.drained => {
+                let mut seals = Vec::with_capacity(chunk.len());
+                for (id, .., from) in chunk.iter().filter(|(id, ..)| !swept.refused.contains_key(id)) {
+                    let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
+                    batch.seal = Some(Seal { from: *from, began: now });
+                    seals.push(batch);
+                }
+                failed += swept.refused.len() + commit(home, seals).await?.refused.len();
+            }
+            // One of them may be gone, or there is too much: each by itself.
+            Ok(_) => failed += each(home, chunk).await?,
+            Err(fault) if fault.is_not_found() || fault.is_refusal() => failed += each(home, chunk).await?,
+            Err(fault) => return Err(fault),
+        }
+        let _ = home.aged.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(chunk.len()));
+    }
+    Ok(failed)
+}
+
+async fn each(home: &Arc<Streams>, chunk: &[(StreamId, String, Extent, Timestamp)]) -> Result<usize, Fault> {
+    let waits = Arc::new(());
+    let mut failed = 0;
+    for (id, .., from) in chunk {
+        match read_from(home.stream(*id)?, Priority::Background, *from, Arc::downgrade(&waits)).await {
+            // What the service doesn't have any more is all there already.
+            Ok(()) | Err(Fault::Known(_)) => {}
+            Err(fault) if fault.is_of_one_stream() => failed += 1,
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(failed)
+}

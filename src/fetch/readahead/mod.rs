@@ -1,0 +1,5 @@
+//! Reads ahead of a program that walks through a group.
+
+pub(crate) mod first_pages;
+pub(crate) mod large;
+pub(crate) mod prefetch;

@@ -1,0 +1,443 @@
+//! Many small streams of a group at once, ahead of whoever opens one after the other.
+//!
+//! By itself a small stream costs three calls and more, nearly all of them to learn that it has ended. FilterLogEvents gives all streams
+//! of a group, a megabyte a call, in the order of time, so one read from the head makes every copy grow side by side: each is always
+//! a whole beginning, and a sweep that stops, for whatever reason, leaves what a download goes on from. At its end all are complete.
+//!
+//! `grep -r`, `rg` and `cat *` start it by opening several files that were never fetched; it ends soon after they stop. What somebody
+//! opens meanwhile is downloaded for him at once, beside the sweep, which then leaves that stream alone: a reader never waits for it.
+//! A program that searches what it lists need not open three: one is enough, and while the group's first listing is under way, some
+//! pages are read ahead already (see `foresee`).
+//! Where a few large streams make up most of a group, the small ones are swept by their names, a hundred a call, and the large ones
+//! left to downloads.
+
+use crate::clock::Moment;
+use crate::fetch::freshness::check::is_over;
+use crate::fetch::listing::progress::{Phase, Progress};
+use crate::fetch::listing::selection::shows_stream;
+use crate::fetch::readahead::first_pages::{Foreseen, foresee};
+use crate::fetch::readahead::large::{self, Large};
+use crate::fetch::service::fault::Fault;
+use crate::fetch::service::priority::Priority;
+use crate::fetch::stream::commit::{Batch, Committed, Seal, commit};
+use crate::fetch::stream::cursor::{EMPTY_RUN, TOKEN_TRIES};
+use crate::fetch::stream::drain::spawn_commits;
+use crate::fetch::stream::merge::Pass;
+use crate::fetch::stream::state::{Group, Stream, Streams, lock};
+use crate::fetch::stream::watermark::AHEAD;
+use crate::model::{LogClass, LogEvent, StreamId, Timestamp};
+use crate::source::FilterEvents;
+use crate::store::StoreError;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// How long after a sweep the next one may begin …
+const PAUSE: Duration = Duration::from_secs(1);
+/// … and after one that failed.
+const FAILURE_PAUSE: Duration = Duration::from_secs(10);
+/// Fewer streams than this aren't worth a sweep.
+const LEAST: usize = if cfg!(test) { 2 } else { 4 };
+/// Streams of one sweep, at most; the rest is for the next one.
+const MOST: usize = 5_000;
+/// Rows of a group that are looked at for them, at most.
+const MOST_ROWS: usize = 100_000;
+/// Names that one FilterLogEvents call takes.
+const NAMES: usize = 100;
+/// A stream with more bytes of messages is large.
+const LARGE: u64 = 256 << 10;
+/// Pages after which is looked at where the bytes are.
+pub(crate) const JUDGED: usize = 4;
+/// Pages of the whole group that are read at most, beside those that reading by names would cost.
+const WHOLE: usize = 8;
+/// Pages of one call by names, before the largest of them are left out.
+const CHUNK_PAGES: usize = 6;
+/// Streams swept by their names ahead of what was opened, at most.
+const AHEAD_STREAMS: usize = 1_000;
+/// How often a sweep that is that far ahead looks whether it may go on.
+const REST: Duration = Duration::from_millis(200);
+
+/// Somebody opens a stream that isn't complete: the third of them begins a sweep.
+pub(crate) fn opened_cold(stream: &Stream) {
+    let (walker, shared) = (&stream.group.walker, &stream.home.shared);
+    walker.opened(stream.id, &stream.name);
+    if stream.group.class != LogClass::Standard || shared.stopping.is_cancelled() {
+        return;
+    }
+    if walker.opened_cold(stream.id) {
+        shared.tasks.spawn(run(stream.home.clone(), stream.group.clone(), None));
+    }
+}
+
+/// A program that searches what it lists opens the folder, whose listing stands so.
+pub(crate) fn searched(home: &Arc<Streams>, group: &Arc<Group>, listing: watch::Receiver<Progress>) {
+    if group.class != LogClass::Standard || home.shared.stopping.is_cancelled() {
+        return;
+    }
+    let is_listed = is_listed(&listing.borrow());
+    if group.walker.searches(is_listed) {
+        home.shared.tasks.spawn(run(home.clone(), group.clone(), Some(listing)));
+    }
+}
+
+/// The catalogue has the group's streams, or won't get them now.
+pub(crate) fn is_listed(listing: &Progress) -> bool {
+    listing.phase != Phase::First
+}
+
+async fn run(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) {
+    // In a task of its own: a defect there must not keep the next sweep away for ever.
+    let task = home.shared.tasks.spawn(sweep(home.clone(), group.clone(), listing));
+    let pause = match task.await.unwrap_or(Err(Fault::Died)) {
+        Ok(()) | Err(Fault::Stopping) => PAUSE,
+        Err(fault) => {
+            // Nobody waits for it, and who opens a stream meets what is wrong by himself.
+            tracing::debug!(error = %fault.about(&group.name), "streams were not read ahead");
+            FAILURE_PAUSE
+        }
+    };
+    group.walker.sweep_ended(pause);
+}
+
+/// One stream of a sweep.
+struct Member {
+    id: StreamId,
+    /// The listing tells of events.
+    told: bool,
+    /// Nothing of it is stored yet.
+    new: bool,
+    /// Bytes of messages seen, by this sweep or before it.
+    bytes: u64,
+    pass: Pass,
+    /// Somebody else reads it, or did: what comes here may stand behind a hole.
+    left: bool,
+    /// Swept to its end.
+    swept: bool,
+}
+
+struct Sweep {
+    home: Arc<Streams>,
+    group: Arc<Group>,
+    /// By exact name.
+    members: BTreeMap<String, Member>,
+    began: Moment,
+    began_at: Instant,
+}
+
+/// How a read ended.
+enum End {
+    Drained,
+    /// Nobody walks any more.
+    Unwanted,
+    /// There is too much of it, up to this moment.
+    Large(Option<Timestamp>),
+}
+
+async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) -> Result<(), Fault> {
+    let (began, began_at) = (home.shared.clock.moment(), home.begin());
+    let foreseen = match listing {
+        Some(listing) => foresee(&home, &group, began.latest, listing).await?,
+        None => None,
+    };
+    let members = load(&home, &group, began.now).await?;
+    if members.len() < LEAST {
+        return Ok(());
+    }
+    let by_names = 3 * members.len().div_ceil(NAMES);
+    let mut sweep = Sweep { home, group, members, began, began_at };
+    if sweep.members.values().any(|member| member.bytes > LARGE) {
+        // Nobody reads the first pages of all.
+        drop(foreseen);
+        return sweep.by_names(None).await;
+    }
+    match sweep.read(&[], None, WHOLE + by_names, foreseen).await? {
+        End::Drained => sweep.complete(|_| true).await,
+        End::Unwanted => Ok(()),
+        End::Large(from) => sweep.by_names(from).await,
+    }
+}
+
+/// The streams of a group that nobody has read to the end.
+async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTreeMap<String, Member>, Fault> {
+    let (store, id) = (home.shared.store.clone(), group.id);
+    let selection = home.shared.settings.borrow().selection.clone();
+    let rows = tokio::task::spawn_blocking(move || {
+        let (mut found, mut after, mut seen) = (Vec::new(), 0, 0);
+        while found.len() < MOST && seen < MOST_ROWS {
+            let rows = store.streams_after(id, after, MOST)?;
+            let Some(last) = rows.last() else { break };
+            after = last.seq;
+            seen += rows.len();
+            found.extend(rows.into_iter().filter(|row| !row.extent.complete));
+        }
+        found.truncate(MOST);
+        Ok::<_, StoreError>(found)
+    });
+    let rows = rows.await.map_err(|_| Fault::Died)??;
+    // What a stream got before it was listed, and that was after this read began, may lie behind it.
+    let shown = rows.into_iter().filter(|row| row.stream.created <= now && shows_stream(&selection, &row.stream, now));
+    let member = |row: crate::store::row::StreamRow| {
+        let told = row.stream.first_event.or(row.stream.last_event).is_some();
+        let pass = Pass::default();
+        let new = row.extent.read_to == Timestamp::EPOCH;
+        let bytes = row.extent.text_len;
+        (row.stream.name, Member { id: row.id, told, new, bytes, pass, left: false, swept: false })
+    };
+    Ok(shown.map(member).collect())
+}
+
+impl Sweep {
+    /// Reads `names` (all, if empty) from `from` on, of which the first pages may have been read already.
+    async fn read(
+        &mut self,
+        names: &[String],
+        from: Option<Timestamp>,
+        most_pages: usize,
+        mut foreseen: Option<Foreseen>,
+    ) -> Result<End, Fault> {
+        let mut token: Option<String> = None;
+        let mut pending: Option<JoinHandle<Result<Committed, Fault>>> = None;
+        let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
+        // Where the read began again because a token was refused, and how often since it came further.
+        let (mut start, mut tries, mut empties) = (from, 0, 0);
+        let mut limit = None;
+        loop {
+            let page = match foreseen.take() {
+                Some(foreseen) => {
+                    pages += foreseen.pages - 1;
+                    Ok(foreseen.page)
+                }
+                None => {
+                    let request = request(&self.group, names, start, self.began.latest, token.clone());
+                    let mut request = FilterEvents { limit, ..request };
+                    let answer = self.home.filter(Priority::Background, &mut request).await;
+                    limit = request.limit;
+                    answer
+                }
+            };
+            self.committed(pending.take()).await?;
+            let page = match page {
+                Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
+                    (start, token, tries) = (last, None, tries + 1);
+                    self.members.values_mut().for_each(|member| member.pass = Pass::default());
+                    continue;
+                }
+                page => page?,
+            };
+            empties = if page.events.is_empty() { empties + 1 } else { 0 };
+            pages += usize::from(!page.events.is_empty());
+            if let Some((_, event)) = page.events.last() {
+                (last, tries) = (Some(event.timestamp), 0);
+            }
+            let over = is_over(page.events.iter().map(|(_, event)| event), self.began.latest, &mut pages_ahead);
+            let batches = self.batches(page.events)?;
+            pending = Some(spawn_commits(&self.home, batches));
+            let end = match page.next {
+                next if over || next.is_none() => End::Drained,
+                _ if !self.group.walker.is_there() || empties >= EMPTY_RUN => End::Unwanted,
+                _ if pages >= most_pages || (names.is_empty() && pages >= JUDGED && self.is_lopsided()) => {
+                    End::Large(last)
+                }
+                next => {
+                    token = next;
+                    continue;
+                }
+            };
+            self.committed(pending.take()).await?;
+            return Ok(end);
+        }
+    }
+
+    /// Waits for a commit under way. A stream that took nothing of it is left alone: what comes next would stand behind a hole.
+    async fn committed(&mut self, pending: Option<JoinHandle<Result<Committed, Fault>>>) -> Result<(), Fault> {
+        let Some(pending) = pending else { return Ok(()) };
+        let Committed { refused, .. } = pending.await.unwrap_or(Err(Fault::Died))?;
+        if !refused.is_empty() {
+            let of = self.members.values_mut().filter(|member| refused.contains_key(&member.id));
+            of.for_each(|member| member.left = true);
+        }
+        Ok(())
+    }
+
+    /// Most of what was read belongs to large streams.
+    fn is_lopsided(&self) -> bool {
+        is_lopsided(self.members.values().map(|member| member.bytes))
+    }
+
+    /// What each stream gets of a page.
+    fn batches(&mut self, events: Vec<(String, LogEvent)>) -> Result<Vec<Batch>, Fault> {
+        let mut by_stream: HashMap<String, Vec<LogEvent>> = HashMap::new();
+        for (name, event) in events {
+            match by_stream.get_mut(&name) {
+                Some(events) => events.push(event),
+                None => drop(by_stream.insert(name, vec![event])),
+            }
+        }
+        let mut batches = Vec::with_capacity(by_stream.len());
+        for (name, events) in by_stream {
+            let Some(member) = self.members.get_mut(&name) else { continue };
+            member.bytes += events.iter().map(|event| event.message.len() as u64).sum::<u64>();
+            let stream = self.home.stream(member.id)?;
+            member.left |= is_read(&stream);
+            if !member.left {
+                let mut batch = Batch::events(stream, member.pass.page(events), false);
+                // An older part keeps its earlier moment: this read may not have come to its end yet.
+                batch.read_to = std::mem::take(&mut member.new).then_some(self.began);
+                batches.push(batch);
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Everything of the members chosen was read: what is known of them is whole.
+    async fn complete(&mut self, chosen: impl Fn(&str) -> bool) -> Result<(), Fault> {
+        let mut batches = Vec::new();
+        for (name, member) in &mut self.members {
+            if member.left || member.swept || !chosen(name) {
+                continue;
+            }
+            let stream = self.home.stream(member.id)?;
+            // An empty answer that the listing contradicts is asked again before it is believed.
+            let doubtful = member.told && stream.row()?.extent.newest.is_none();
+            member.left |= doubtful || is_read(&stream);
+            if member.left {
+                continue;
+            }
+            member.swept = true;
+            let mut last = Batch::events(stream, Vec::new(), false);
+            last.complete = true;
+            last.read_to = Some(self.began);
+            last.seal = Some(Seal { from: Timestamp::EPOCH, began: self.began });
+            last.beat = true;
+            batches.push(last);
+        }
+        let ids: Vec<StreamId> = batches.iter().map(|batch| batch.stream.id).collect();
+        let refused = commit(&self.home, batches).await?.refused;
+        let kept = ids.into_iter().filter(|id| !refused.contains_key(id));
+        lock(&self.group.checks.state).note_reads(kept, self.began_at);
+        Ok(())
+    }
+
+    /// The small streams by their names, from where the read of all stopped, and beside them the large ones.
+    async fn by_names(&mut self, from: Option<Timestamp>) -> Result<(), Fault> {
+        let large = Arc::<Large>::default();
+        for (name, member) in self.members.iter().filter(|(_, m)| !m.left && m.bytes > LARGE) {
+            large.add(member.id, name);
+        }
+        let ahead = large::read_ahead(self.home.clone(), self.group.clone(), large.clone());
+        let ahead = self.home.shared.tasks.spawn(ahead);
+        let outcome = self.small(from, &large).await;
+        self.group.walker.rest(true);
+        large.is_all();
+        // A defect there leaves the streams to whoever opens them.
+        drop(ahead.await);
+        outcome
+    }
+
+    /// The small streams, a hundred a read.
+    async fn small(&mut self, from: Option<Timestamp>, large: &Large) -> Result<(), Fault> {
+        let mut swept = 0;
+        loop {
+            let small = self.members.iter().filter(|(_, m)| !m.left && !m.swept && m.bytes <= LARGE);
+            let names: Vec<String> = small.map(|(name, _)| name.clone()).take(NAMES).collect();
+            if names.is_empty() || !self.rest(swept).await {
+                return Ok(());
+            }
+            for name in &names {
+                if let Some(member) = self.members.get_mut(name) {
+                    member.pass = Pass::default();
+                }
+            }
+            // A stream that was there a moment ago may be gone: then the whole call is refused.
+            match self.read(&names, from, CHUNK_PAGES, None).await {
+                Ok(End::Drained) => {
+                    self.complete(|name| names.iter().any(|other| other == name)).await?;
+                    swept += names.len();
+                }
+                Ok(End::Unwanted) => return Ok(()),
+                Ok(End::Large(_)) => self.leave_largest(&names, large),
+                Err(fault) if fault.is_not_found() => return Ok(()),
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Waits until `swept` streams are not too far ahead of whoever walks; false if nobody does any more.
+    async fn rest(&self, swept: usize) -> bool {
+        loop {
+            let far = swept > self.group.walker.opens() + AHEAD_STREAMS;
+            self.group.walker.rest(far);
+            if !far || !self.group.walker.is_there() {
+                return !far;
+            }
+            tokio::select! {
+                () = self.home.shared.stopping.cancelled() => return false,
+                () = tokio::time::sleep(REST) => {}
+            }
+        }
+    }
+
+    /// Leaves the largest of some streams to downloads.
+    fn leave_largest(&mut self, names: &[String], large: &Large) {
+        let sizes = names.iter().filter_map(|name| Some((name, self.members.get(name)?.bytes))).collect();
+        for name in largest(sizes) {
+            if let Some(member) = self.members.get_mut(name).filter(|member| !member.left) {
+                member.left = true;
+                large.add(member.id, name);
+            }
+        }
+    }
+}
+
+/// Those that are larger than most, and at least one of them.
+fn largest<T>(mut sizes: Vec<(T, u64)>) -> Vec<T> {
+    let mean = sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() / (sizes.len().max(1) as u64);
+    sizes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    // Of streams that are alike half are left.
+    let larger = match sizes.partition_point(|(_, bytes)| *bytes > mean) {
+        0 => sizes.len().div_ceil(2),
+        larger => larger,
+    };
+    sizes.into_iter().take(larger).map(|(one, _)| one).collect()
+}
+
+/// Most of so many bytes, by stream, belong to large ones.
+pub(crate) fn is_lopsided(sizes: impl Iterator<Item = u64>) -> bool {
+    let (all, large) =
+        sizes.fold((0, 0), |(all, large), bytes| (all + bytes, large + if bytes > LARGE { bytes } else { 0 }));
+    large * 2 > all
+}
+
+/// A page of `names` (all, if empty) from `from` on, for a read that began at `began`.
+pub(crate) fn request(
+    group: &Group,
+    names: &[String],
+    from: Option<Timestamp>,
+    began: Timestamp,
+    token: Option<String>,
+) -> FilterEvents {
+    let (group, streams) = (group.name.clone(), names.to_vec());
+    FilterEvents { group, streams, start: from, end: Some(began + AHEAD), token, limit: None }
+}
+
+/// Somebody else reads the stream, or has read it to the end.
+fn is_read(stream: &Stream) -> bool {
+    stream.progress.borrow().complete || lock(&stream.downloads).is_running()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_few_large_streams_among_small_ones_only_those_are_left() {
+        let sizes = |bytes: &[u64]| bytes.iter().copied().enumerate().collect::<Vec<_>>();
+        assert_eq!(largest(sizes(&[10, 900, 10, 10, 800, 10])), [1, 4]);
+        assert_eq!(largest(sizes(&[10, 10, 10, 10])).len(), 2);
+        assert_eq!(largest(sizes(&[0])).len(), 1, "or the next read would be of the same");
+        assert_eq!(largest(sizes(&[])), [0; 0]);
+    }
+}

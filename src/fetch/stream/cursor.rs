@@ -1,0 +1,199 @@
+//! The pages of one stream, by either event call, from a moment on.
+//!
+//! A [`Cursor`] hides what differs: GetLogEvents ends where a token comes back as it was sent, FilterLogEvents where none comes back,
+//! and its end is inclusive. An old or unknown token begins the read again at the whole millisecond of what it saw last. A call that the
+//! group refuses is left for the other one, and so is one that gives empty pages only; for both give the same events.
+
+use crate::fetch::service::fault::Fault;
+use crate::fetch::service::priority::Priority;
+use crate::fetch::service::refusals::is_refusal;
+use crate::fetch::stream::state::Stream;
+use crate::model::{LogEvent, Timestamp};
+use crate::source::{Call, FilterEvents, GetEvents};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often a read starts again from its position because of an old token, without a page in between.
+pub(crate) const TOKEN_TRIES: u32 = 3;
+/// Empty pages in a row after which the other call is tried; after twice as many a read is stuck. The service gives some now and then;
+/// where events have expired it may give them for as long as it is asked.
+pub(crate) const EMPTY_RUN: u32 = 10;
+/// How often a read goes over to the other call because one is refused.
+const SWITCHES: u32 = 2;
+
+/// By which call a stream is read. Their quotas are separate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Get,
+    Filter,
+}
+
+impl Via {
+    /// The call.
+    pub(crate) fn call(self) -> Call {
+        match self {
+            Via::Get => Call::GetLogEvents,
+            Via::Filter => Call::FilterLogEvents,
+        }
+    }
+
+    /// The other one.
+    pub(crate) fn other(self) -> Via {
+        match self {
+            Via::Get => Via::Filter,
+            Via::Filter => Via::Get,
+        }
+    }
+}
+
+/// Where a read stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    via: Via,
+    start: Option<Timestamp>,
+    end: Option<Timestamp>,
+    token: Option<String>,
+    newest: Option<Timestamp>,
+    /// It goes on where a read by another call ended.
+    anew: bool,
+    /// Events of a page at most, once one was too large.
+    limit: Option<u32>,
+    /// Empty pages in a row.
+    empties: u32,
+    /// How often it went over to the other call because of a refusal.
+    switches: u32,
+}
+
+/// One page.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// In the service's order; may be empty anywhere.
+    pub(crate) events: Vec<LogEvent>,
+    /// The service says that there is no more.
+    pub(crate) ended: bool,
+    /// The read began again: this page is the first of a new pass.
+    pub(crate) restarted: bool,
+    /// Nothing but empty pages has come for a while, by either call.
+    pub(crate) stuck: bool,
+}
+
+impl Cursor {
+    /// From `start` (inclusive, a whole millisecond; `None` is the head) to `end` (exclusive).
+    pub(crate) fn new(via: Via, start: Option<Timestamp>, end: Timestamp) -> Cursor {
+        Cursor { end: Some(end), ..Cursor::onwards(via, start) }
+    }
+
+    /// From `start` on, without an end.
+    pub(crate) fn onwards(via: Via, start: Option<Timestamp>) -> Cursor {
+        Cursor { via, start, end: None, token: None, newest: start, anew: false, limit: None, empties: 0, switches: 0 }
+    }
+
+    /// By which call it reads.
+    pub(crate) fn via(&self) -> Via {
+        self.via
+    }
+
+    /// The newest event seen, or where it began.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        self.newest
+    }
+
+    /// How many empty pages came in a row.
+    pub(crate) fn empties(&self) -> u32 {
+        self.empties
+    }
+
+    /// Events of a page at most, if pages were too large to take.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
+    /// The same read by another call, from what it saw last.
+    pub(crate) fn by(self, via: Via) -> Cursor {
+        let Cursor { newest, end, limit, empties, switches, .. } = self;
+        Cursor { anew: true, end, limit, empties, switches, ..Cursor::onwards(via, newest) }
+    }
+
+    fn switch(&mut self) {
+        let via = self.via.other();
+        *self = std::mem::replace(self, Cursor::onwards(via, None)).by(via);
+    }
+
+    /// The next page; `calls` counts the requests.
+    pub(crate) async fn next(
+        &mut self,
+        stream: &Arc<Stream>,
+        priority: Priority,
+        calls: Option<&AtomicU64>,
+    ) -> Result<Taken, Fault> {
+        let mut tries = 0;
+        loop {
+            if let Some(calls) = calls {
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+            match self.ask(stream, priority).await {
+                Err(fault) if fault.is_invalid_token() && self.token.is_some() && tries < TOKEN_TRIES => {
+                    tries += 1;
+                    self.token = None;
+                    self.start = self.newest;
+                }
+                Err(fault) if self.may_switch(stream, &fault) => {
+                    self.switches += 1;
+                    self.switch();
+                }
+                Err(fault) => return Err(fault),
+                Ok((events, token)) => {
+                    let ended = match self.via {
+                        Via::Get => token == self.token,
+                        Via::Filter => token.is_none(),
+                    };
+                    self.token = token;
+                    self.newest = events.iter().map(|event| event.timestamp).chain(self.newest).max();
+                    self.empties = if events.is_empty() { self.empties + 1 } else { 0 };
+                    let restarted = std::mem::take(&mut self.anew) || tries > 0;
+                    let stuck = !ended && self.empties >= 2 * EMPTY_RUN;
+                    if !ended && self.empties == EMPTY_RUN && stream.may(self.via.other()) {
+                        self.switch();
+                    }
+                    return Ok(Taken { events, ended, restarted, stuck });
+                }
+            }
+        }
+    }
+
+    /// Whether the group refuses the call, and may answer the other one.
+    fn may_switch(&self, stream: &Stream, fault: &Fault) -> bool {
+        matches!(fault, Fault::Source(error) if is_refusal(error.kind))
+            && self.switches < SWITCHES
+            && stream.may(self.via.other())
+    }
+
+    async fn ask(
+        &mut self,
+        stream: &Arc<Stream>,
+        priority: Priority,
+    ) -> Result<(Vec<LogEvent>, Option<String>), Fault> {
+        match self.via {
+            Via::Get => {
+                let (start, end, token, limit) = (self.start, self.end, self.token.clone(), self.limit);
+                let mut request = GetEvents { start, end, token, limit, ..stream.request() };
+                let page = stream.home.get(priority, &mut request).await?;
+                self.limit = request.limit;
+                Ok((page.events, Some(page.forward)))
+            }
+            Via::Filter => {
+                let mut request = FilterEvents {
+                    group: stream.group.name.clone(),
+                    streams: vec![stream.name.clone()],
+                    start: self.start,
+                    end: self.end.map(|end| Timestamp(end.0.saturating_sub(1))),
+                    token: self.token.clone(),
+                    limit: self.limit,
+                };
+                let page = stream.home.filter(priority, &mut request).await?;
+                self.limit = request.limit;
+                Ok((page.events.into_iter().map(|(_, event)| event).collect(), page.next))
+            }
+        }
+    }
+}

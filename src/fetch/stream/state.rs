@@ -1,0 +1,479 @@
+//! The live side of streams: who waits for one, how far its copy is.
+//!
+//! [`Streams`] holds one [`Stream`] per id while anybody holds it, and what belongs to a whole group: its checks and its poll loop.
+//! Every append goes through the stream's own [`Stream`], so that comparing with what is stored and appending is one step
+//! (see `commit`).
+
+use crate::error::{Error, ErrorKind};
+use crate::fetch::download::first_copy;
+use crate::fetch::download::first_copy::{Downloads, Interest};
+use crate::fetch::download::parallel::AHEAD_PAGES;
+use crate::fetch::follow::poll_loop;
+use crate::fetch::follow::poll_loop::{Follow, Following};
+use crate::fetch::freshness::expired::Deserts;
+use crate::fetch::freshness::refresh;
+use crate::fetch::freshness::refresh::Checks;
+use crate::fetch::freshness::untrusted::Aged;
+use crate::fetch::repair::files::Healer;
+use crate::fetch::service::fault::Fault;
+use crate::fetch::service::refusals::{About, Refusals};
+use crate::fetch::shared::Last;
+use crate::fetch::shared::News;
+use crate::fetch::shared::Progress;
+use crate::fetch::shared::Shared;
+use crate::fetch::shared::Wanted;
+use crate::fetch::stream::access_pattern::Walker;
+use crate::fetch::stream::commit::Appender;
+use crate::fetch::stream::cursor::Via;
+use crate::fetch::stream::gap::Gap;
+use crate::fetch::stream::stale::{By, Copied};
+use crate::fetch::stream::watermark::Trust;
+use crate::fetch::tail::newest;
+use crate::fetch::tail::newest::Suffix;
+use crate::model::{GroupId, LogClass, StreamId, printable};
+use crate::report::Report;
+use crate::report::status::{Followed, Transfer};
+use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceError, SourceErrorKind, halved};
+use crate::store::StoreError;
+use crate::store::row::{StreamRow, Vouch};
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::fetch::service::priority::Priority;
+
+/// What streams ask of listings, which stand beside them.
+#[async_trait]
+pub(crate) trait Lister: Send + Sync {
+    /// Takes names of streams that an answer told of and the catalogue doesn't know. Must not block.
+    fn learn(&self, group: GroupId, names: Vec<String>);
+    /// Whether a listing told of this stream, or of its group's newest ones, within the listing's time to live.
+    fn is_current(&self, group: GroupId, stream: StreamId) -> bool;
+    /// Reads the newest page of the group's listing. Fails if it can't be kept.
+    async fn renew(&self, group: GroupId) -> Result<(), StoreError>;
+}
+
+/// Locks; a panic elsewhere leaves the small tables of this room usable.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every live stream and the groups they are in.
+pub(crate) struct Streams {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) report: Arc<Report>,
+    pub(crate) lister: Arc<dyn Lister>,
+    /// A permit for each page that long reads hold ahead of their heads.
+    pub(crate) ahead: Arc<Semaphore>,
+    pub(crate) refusals: Refusals,
+    pub(crate) healer: Healer,
+    pub(crate) aged: Aged,
+    pub(crate) deserts: Deserts,
+    live: Mutex<HashMap<StreamId, Weak<Stream>>>,
+    groups: Mutex<HashMap<GroupId, Arc<Group>>>,
+    begun: Mutex<Option<Instant>>,
+}
+
+/// What the live streams of one group share.
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    /// Exact name.
+    pub(crate) name: String,
+    pub(crate) class: LogClass,
+    pub(crate) checks: Checks,
+    pub(crate) following: Following,
+    pub(crate) walker: Walker,
+}
+
+impl Group {
+    /// The chain of its checks, if it can be relied on.
+    pub(crate) fn chain(&self, trust: Trust) -> Option<Vouch> {
+        lock(&self.checks.state).trusted_chain(trust)
+    }
+}
+
+impl Streams {
+    pub(crate) fn new(shared: Arc<Shared>, report: Arc<Report>, lister: Arc<dyn Lister>) -> Arc<Streams> {
+        let ahead = Arc::new(Semaphore::new(AHEAD_PAGES));
+        Arc::new(Streams {
+            shared,
+            report,
+            lister,
+            ahead,
+            refusals: Refusals::default(),
+            healer: Healer::default(),
+            aged: Aged::default(),
+            deserts: Deserts::default(),
+            live: Mutex::default(),
+            groups: Mutex::default(),
+            begun: Mutex::default(),
+        })
+    }
+
+    /// The live side of one stream.
+    pub(crate) fn stream(self: &Arc<Self>, id: StreamId) -> Result<Arc<Stream>, Error> {
+        if let Some(stream) = lock(&self.live).get(&id).and_then(Weak::upgrade) {
+            return Ok(stream);
+        }
+        let unknown = || Error::new(ErrorKind::NotFound, format!("stream {}", id.0), "it isn't in the catalogue");
+        let about = |e| Fault::Store(e).about(&format!("stream {}", id.0));
+        let row = self.shared.store.stream(id).map_err(about)?.ok_or_else(unknown)?;
+        let group = self.group(row.group)?;
+        let mut live = lock(&self.live);
+        // Somebody may have been faster while the row was read.
+        if let Some(stream) = live.get(&id).and_then(Weak::upgrade) {
+            return Ok(stream);
+        }
+        let stream = Arc::new_cyclic(|me| Stream {
+            id,
+            subject: format!("{}/{}", group.name, row.stream.name),
+            name: row.stream.name,
+            group,
+            home: self.clone(),
+            me: me.clone(),
+            appender: Appender::default(),
+            progress: watch::Sender::new(Progress { complete: row.extent.complete, ..Progress::default() }),
+            downloads: Mutex::default(),
+            awaited: watch::Sender::new(false),
+            suffixes: Mutex::default(),
+            doubted: AtomicBool::new(row.extent.doubted),
+            mending: tokio::sync::Mutex::default(),
+            gap: Gap::default(),
+        });
+        live.insert(id, Arc::downgrade(&stream));
+        Ok(stream)
+    }
+
+    /// What the streams of one group share.
+    pub(crate) fn group(&self, id: GroupId) -> Result<Arc<Group>, Error> {
+        if let Some(group) = lock(&self.groups).get(&id) {
+            return Ok(group.clone());
+        }
+        let unknown = || Error::new(ErrorKind::NotFound, format!("group {}", id.0), "it isn't in the catalogue");
+        let about = |e| Fault::Store(e).about(&format!("group {}", id.0));
+        let row = self.shared.store.group(id).map_err(about)?.ok_or_else(unknown)?;
+        let group = Arc::new(Group {
+            id,
+            name: row.group.name,
+            class: row.group.class,
+            checks: Checks::new(row.vouch),
+            following: Following::default(),
+            walker: Walker::default(),
+        });
+        Ok(lock(&self.groups).entry(id).or_insert(group).clone())
+    }
+
+    /// A moment at which a read begins, later than that of every other read before: it tells which of two came first, however short
+    /// the time between them.
+    pub(crate) fn begin(&self) -> Instant {
+        let mut begun = lock(&self.begun);
+        let next = begun.map_or_else(Instant::now, |last| Instant::now().max(last + Duration::from_nanos(1)));
+        *begun = Some(next);
+        next
+    }
+
+    /// Streams that are followed and transfers under way.
+    pub(crate) fn activity(&self) -> (Vec<Followed>, Vec<Transfer>) {
+        let setting = self.shared.settings.borrow().poll_interval;
+        let groups: Vec<Arc<Group>> = lock(&self.groups).values().cloned().collect();
+        let mut followed = Vec::new();
+        for group in groups {
+            let interval = group.following.interval().unwrap_or(setting);
+            followed.extend(group.following.streams().into_iter().map(|(stream, slowly)| Followed {
+                group: group.name.clone(),
+                newest: stream.row().ok().and_then(|row| row.extent.newest),
+                stream: stream.name.clone(),
+                interval: if slowly { poll_loop::slowly(setting) } else { interval },
+            }));
+        }
+        let live: Vec<Arc<Stream>> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
+        let transfers = live.iter().filter_map(|stream| {
+            let since = lock(&stream.downloads).since()?;
+            let bytes = stream.row().ok()?.extent.text_len;
+            Some(Transfer { group: stream.group.name.clone(), stream: stream.name.clone(), bytes, since })
+        });
+        (followed, transfers.collect())
+    }
+
+    /// Writes down the chains of checks, for the next start.
+    pub(crate) fn save_vouches(&self) {
+        let groups: Vec<Arc<Group>> = lock(&self.groups).values().cloned().collect();
+        for group in groups {
+            refresh::save_vouch(&self.shared, &group, true);
+        }
+    }
+
+    /// One page of one stream; ends at once when the mount stops. A call that the group refused a moment ago is refused without a call. A
+    /// page that is too large is asked for again with half its limit, which stays in `request` for the pages after it.
+    pub(crate) async fn get(&self, priority: Priority, request: &mut GetEvents) -> Result<EventPage, Fault> {
+        let about = About { group: request.group.clone(), with_token: request.token.is_some(), one_stream: true };
+        loop {
+            let page = self.shared.service.get_log_events(priority, request.clone());
+            if let Some(page) = self.ask(Call::GetLogEvents, &about, &mut request.limit, page).await? {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// One page of a group or of some of its streams; as [`Streams::get`] otherwise.
+    pub(crate) async fn filter(&self, priority: Priority, request: &mut FilterEvents) -> Result<FilterPage, Fault> {
+        let one_stream = request.streams.len() == 1;
+        let about = About { group: request.group.clone(), with_token: request.token.is_some(), one_stream };
+        loop {
+            let page = self.shared.service.filter_log_events(priority, request.clone());
+            if let Some(page) = self.ask(Call::FilterLogEvents, &about, &mut request.limit, page).await? {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// The answer, or nothing if it was too large and `limit` is less now.
+    async fn ask<T>(
+        &self,
+        call: Call,
+        about: &About,
+        limit: &mut Option<u32>,
+        page: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<Option<T>, Fault> {
+        if let Some(refusal) = self.refusals.get(call, &about.group) {
+            return Err(refusal.into());
+        }
+        let answer = tokio::select! {
+            biased;
+            () = self.shared.stopping.cancelled() => return Err(Fault::Stopping),
+            answer = page => answer,
+        };
+        match answer {
+            Ok(page) => Ok(Some(page)),
+            Err(error)
+                if error.kind == SourceErrorKind::TooLarge
+                    && let Some(less) = halved(*limit) =>
+            {
+                *limit = Some(less);
+                Ok(None)
+            }
+            Err(error) => {
+                self.refusals.note(about, &error);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// The live side of one stream.
+pub struct Stream {
+    pub(crate) id: StreamId,
+    /// `group/stream`, exact names: what errors are about.
+    pub(crate) subject: String,
+    /// Exact name.
+    pub(crate) name: String,
+    pub(crate) group: Arc<Group>,
+    pub(crate) home: Arc<Streams>,
+    me: Weak<Stream>,
+    pub(crate) appender: Appender,
+    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) downloads: Mutex<Downloads>,
+    /// Somebody waits for its download.
+    pub(crate) awaited: watch::Sender<bool>,
+    pub(crate) suffixes: Mutex<Vec<Weak<Suffix>>>,
+    /// Where nothing but empty pages came.
+    /// As [`crate::store::row::Extent::doubted`].
+    pub(crate) doubted: AtomicBool,
+    /// Held while lost text is fetched again.
+    pub(crate) mending: tokio::sync::Mutex<()>,
+    /// What it could not keep.
+    pub(crate) gap: Gap,
+}
+
+impl Stream {
+    /// Its number.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The row as it is now.
+    pub fn row(&self) -> Result<StreamRow, Error> {
+        match self.home.shared.store.stream(self.id) {
+            Ok(Some(row)) => Ok(row),
+            Ok(None) => Err(Error::new(ErrorKind::NotFound, &self.subject, "it isn't in the catalogue any more")),
+            Err(e) => Err(Fault::Store(e).about(&self.subject)),
+        }
+    }
+
+    /// How far the copy is; changes are told.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Serves an open now, if that needs no call: the stream is complete and was vouched for a moment ago.
+    pub fn serves_now(&self, wanted: Wanted) -> bool {
+        let is_shown = || self.check_health().is_ok() && !self.home.shared.store.is_unshown(self.id);
+        self.progress.borrow().complete && is_shown() && refresh::serves_now(self, wanted)
+    }
+
+    /// Everything that the service showed when this was called is committed when it returns Ok; also makes a complete copy of an
+    /// unknown stream. Dropping the future withdraws the interest. Fails as soon as the service's refusal or the retry budget says so.
+    /// If the stream is complete and the refresh fails (or failed a moment ago), that is Ok: the cached copy is shown, and told to be one
+    /// (see [`Stale`](crate::fetch::Stale)). Only where the cache's disk fails on the stream's own files it is an error.
+    pub async fn bring_up_to_date(&self, wanted: Wanted) -> Result<(), Error> {
+        let called = self.home.begin();
+        self.check_class()?;
+        let row = self.row()?;
+        if row.gone {
+            // Its name may mean another generation by now: what is cached is all that there is.
+            return if row.extent.complete { Ok(()) } else { Err(self.not_found()) };
+        }
+        if row.extent.complete {
+            self.group.walker.opened(self.id, &self.name);
+        } else {
+            first_copy::wait(&self.arc()).await?;
+        }
+        refresh::bring_up_to_date(&self.arc(), called, wanted).await?;
+        self.check_generation()
+    }
+
+    /// Fails if the name means another stream by now: what was read for this one was that one's.
+    pub(crate) fn check_generation(&self) -> Result<(), Error> {
+        let store = &self.home.shared.store;
+        let about = |e| Fault::Store(e).about(&self.subject);
+        if !self.row()?.gone || store.stream_by_name(self.group.id, &self.name).map_err(about)?.is_none() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Replaced, &self.subject, "the log stream was deleted and made again"))
+    }
+
+    /// Starts (or goes on with) the download of an unknown stream, in the background, for as long as the guard lives. After a failure
+    /// (see [`Progress::failure`]) the next call starts it again.
+    pub fn download(self: &Arc<Self>) -> Interest {
+        first_copy::start(self)
+    }
+
+    /// Keeps it followed: polled each interval, and three polls after the last guard is gone.
+    pub fn follow(self: &Arc<Self>) -> Follow {
+        poll_loop::start(self)
+    }
+
+    /// Keeps it followed slowly: polled each few seconds, behind all other calls, together with others of the group. For a complete stream
+    /// whose file is looked at again and again, and isn't open.
+    pub fn follow_slowly(self: &Arc<Self>) -> Follow {
+        poll_loop::start_slowly(self)
+    }
+
+    /// Whether it is polled each interval anyway, since a program has it open.
+    pub fn is_polled(&self) -> bool {
+        poll_loop::is_polled(self)
+    }
+
+    /// The stream's last part alone, and what comes after it while the value lives (it is followed).
+    pub async fn last(self: &Arc<Self>, last: Last) -> Result<Arc<Suffix>, Error> {
+        newest::last(self, last).await
+    }
+
+    /// Refuses groups whose class answers no event call, without a call.
+    pub(crate) fn check_class(&self) -> Result<(), Error> {
+        let class = match self.group.class {
+            LogClass::Standard => return Ok(()),
+            LogClass::InfrequentAccess => "INFREQUENT_ACCESS",
+            LogClass::Delivery => "DELIVERY",
+        };
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            &self.subject,
+            format!("log group class {class} can't be read by event calls"),
+        ))
+    }
+
+    /// Whether its group is not known to refuse a call.
+    pub(crate) fn may(&self, via: Via) -> bool {
+        self.home.refusals.get(via.call(), &self.group.name).is_none()
+    }
+
+    pub(crate) fn not_found(&self) -> Error {
+        Error::new(ErrorKind::NotFound, &self.subject, "the service has no such log stream")
+    }
+
+    /// An exact request says that the service doesn't have it.
+    pub(crate) fn is_gone(&self) {
+        if let Err(e) = self.home.shared.store.forget_stream(self.id) {
+            self.home.report.error(&Fault::Store(e).about(&self.subject));
+        }
+        tracing::info!(stream = %printable(&self.subject), "log stream is gone from the service");
+        // The tree may be gone already during a stop.
+        self.home.shared.tell(News::Gone(self.group.id, self.id));
+    }
+
+    /// Tells waiters of a failed transfer, and the report.
+    pub(crate) fn failed(&self, error: Error) {
+        if error.kind() != ErrorKind::Stopping {
+            self.home.report.error(&error);
+        }
+        self.note_failure(error);
+    }
+
+    /// Tells waiters of a failure.
+    pub(crate) fn note_failure(&self, error: Error) {
+        self.progress.send_modify(|p| {
+            let number = p.failure.as_ref().map_or(0, |f| f.0) + 1;
+            p.failure = Some((number, error));
+        });
+    }
+
+    /// It is shown from the copy, because bringing it up to date failed.
+    pub(crate) fn is_stale(&self, by: By, error: &Error) {
+        if error.kind() != ErrorKind::Stopping {
+            let error = Error::new(error.kind(), &self.subject, error.cause());
+            self.home.shared.stale.note(Copied::Stream(self.id), by, self.home.shared.clock.now(), &error);
+        }
+    }
+
+    /// Whether it is shown from the copy.
+    pub(crate) fn is_shown_stale(&self) -> bool {
+        self.home.shared.stale.get(Copied::Stream(self.id)).is_some()
+    }
+
+    /// It is up to date, but for what was passed over.
+    pub(crate) fn is_up_to_date(self: &Arc<Self>, by: By) {
+        if !self.doubted.load(Ordering::Relaxed) {
+            self.home.shared.stale.clear(Copied::Stream(self.id), by);
+            return;
+        }
+        let why = "what lies before its oldest event may be missing: the service gave only empty pages there; it is looked at again";
+        self.is_stale(By::Read, &Error::new(ErrorKind::TimedOut, &self.subject, why));
+        self.look_again();
+    }
+
+    /// A request for its events; the caller adds the range.
+    pub(crate) fn request(&self) -> GetEvents {
+        GetEvents { group: self.group.name.clone(), stream: self.name.clone(), from_head: true, ..GetEvents::default() }
+    }
+
+    /// Those who read its end alone.
+    pub(crate) fn live_suffixes(&self) -> Vec<Arc<Suffix>> {
+        let mut suffixes = lock(&self.suffixes);
+        suffixes.retain(|s| s.strong_count() > 0);
+        suffixes.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn arc(&self) -> Arc<Stream> {
+        // A `&Stream` is borrowed from an `Arc` always: `Streams::stream` is the only maker.
+        #[allow(clippy::expect_used)]
+        self.me.upgrade().expect("borrowed from an Arc")
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut live = lock(&self.home.live);
+        // A successor may stand there already.
+        if live.get(&self.id).is_some_and(|s| s.strong_count() == 0) {
+            live.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
