@@ -11,7 +11,7 @@ use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::settings::Selection;
 use crate::fetch::stream::drain::{Drained, Read, drain};
-use crate::fetch::stream::hourly_counts::Tally;
+use crate::fetch::stream::hourly_counts::HourlyCounts;
 use crate::fetch::stream::state::Stream;
 use crate::fetch::stream::watermark::{Trust, edge};
 use crate::model::{GroupId, Hours, Span, Timestamp};
@@ -83,7 +83,7 @@ impl Stream {
 
     /// Reads a range again, drained, and commits what is missing; what the service showed, by the hour.
     pub async fn read_again(self: &Arc<Self>, span: Span) -> Result<Hours, Error> {
-        let tally = Mutex::new(Tally::default());
+        let hours = Mutex::new(HourlyCounts::default());
         let read = Read {
             stream: self,
             priority: Priority::Waiting,
@@ -93,11 +93,11 @@ impl Stream {
             only_complete: true,
             barren: 0,
             calls: None,
-            tally: Some(&tally),
+            hours: Some(&hours),
         };
         match drain(read, &|| true).await {
             Ok(Drained::Stuck(_)) => Err(Fault::Empties.about(&self.subject)),
-            Ok(_) => Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner).hours()),
+            Ok(_) => Ok(hours.into_inner().unwrap_or_else(PoisonError::into_inner).hours()),
             Err(fault) if fault.is_not_found() => {
                 self.is_gone();
                 Err(self.not_found())

@@ -302,7 +302,7 @@ async fn join_checks(
             only_complete: false,
             barren: 0,
             calls: None,
-            tally: None,
+            hours: None,
         };
         match drain(read, wanted).await? {
             Drained::All(_) => {}

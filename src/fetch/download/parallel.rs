@@ -192,7 +192,7 @@ impl Reading<'_> {
             return (0, readers(Call::FilterLogEvents).min(1 + self.pages));
         }
         let get = readers(Call::GetLogEvents);
-        let is_left = !self.may_filter || !self.stream.may(Via::Filter) || self.stream.group.walker.is_swept();
+        let is_left = !self.may_filter || !self.stream.may(Via::Filter) || self.stream.group.access_pattern.is_swept();
         let filter = if is_left { 0 } else { readers(Call::FilterLogEvents) };
         (get.min(1 + self.pages), filter.min((1 + self.pages).saturating_sub(get)))
     }

@@ -155,7 +155,7 @@ impl Stream {
             only_complete: true,
             barren: SECOND_LOOK,
             calls: None,
-            tally: None,
+            hours: None,
         };
         if let Drained::All(_) = drain(read, &|| true).await? {
             let mut whole = Batch::events(Arc::clone(self), Vec::new(), true);

@@ -457,7 +457,7 @@ pub(crate) async fn read_from(
             only_complete: true,
             barren: 0,
             calls: None,
-            tally: None,
+            hours: None,
         };
         match drain(read, &|| waits.strong_count() > 0).await {
             Err(fault) if fault.is_not_found() => {

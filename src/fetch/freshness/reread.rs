@@ -152,7 +152,7 @@ async fn one(
         barren: 0,
         only_complete: true,
         calls: Some(calls),
-        tally: None,
+        hours: None,
     };
     let drained = match drain(read, &|| true).await {
         Err(fault) => {

@@ -9,7 +9,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::fetch::listing::progress::{Folder, Progress, Verdict};
 use crate::fetch::listing::selection::{shows_group, shows_stream};
-use crate::fetch::listing::single_flight::{Flights, Remembered};
+use crate::fetch::listing::single_flight::{Remembered, SingleFlight};
 use crate::fetch::service::fault::store_error;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::settings::FetchSettings;
@@ -50,11 +50,11 @@ pub(crate) struct Listings {
     watches: Mutex<HashMap<GroupId, Watched>>,
     /// Groups whose unknown streams are being looked up, with the names yet to be asked for.
     pub(crate) learning: Mutex<HashMap<GroupId, HashSet<String>>>,
-    pub(crate) group_flights: Flights<String, Found<GroupRow>>,
-    pub(crate) stream_flights: Flights<(GroupId, String), Found<StreamRow>>,
+    pub(crate) group_flights: SingleFlight<String, Found<GroupRow>>,
+    pub(crate) stream_flights: SingleFlight<(GroupId, String), Found<StreamRow>>,
     /// Newest pages being read to learn whether streams were made again.
-    pub(crate) renewals: Flights<GroupId, Result<(), StoreError>>,
-    pub(crate) peek_flights: Flights<GroupId, Result<bool, Error>>,
+    pub(crate) renewals: SingleFlight<GroupId, Result<(), StoreError>>,
+    pub(crate) peek_flights: SingleFlight<GroupId, Result<bool, Error>>,
     /// Groups never listed whose newest page was read for a lookup, until it may be read again.
     pub(crate) peeked: Remembered<GroupId>,
     /// Slugs of whose pieces the service was asked for groups, until they may be asked for again.
@@ -100,10 +100,10 @@ impl Listings {
             folders: Mutex::default(),
             watches: Mutex::default(),
             learning: Mutex::default(),
-            group_flights: Flights::new(),
-            stream_flights: Flights::new(),
-            renewals: Flights::new(),
-            peek_flights: Flights::new(),
+            group_flights: SingleFlight::new(),
+            stream_flights: SingleFlight::new(),
+            renewals: SingleFlight::new(),
+            peek_flights: SingleFlight::new(),
             peeked: Remembered::new(NOBODY),
             pieces: Remembered::new(NOBODY),
             nobody: Remembered::new(NOBODY),

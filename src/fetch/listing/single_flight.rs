@@ -15,12 +15,12 @@ use tokio::time::Instant;
 type Boxed<V> = Pin<Box<dyn Future<Output = V> + Send>>;
 
 /// Questions being asked.
-pub(crate) struct Flights<K, V: Clone>(Mutex<HashMap<K, WeakShared<Boxed<V>>>>);
+pub(crate) struct SingleFlight<K, V: Clone>(Mutex<HashMap<K, WeakShared<Boxed<V>>>>);
 
-impl<K: Hash + Eq + Clone, V: Clone> Flights<K, V> {
+impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
     /// None yet.
     pub(crate) fn new() -> Self {
-        Flights(Mutex::new(HashMap::new()))
+        SingleFlight(Mutex::new(HashMap::new()))
     }
 
     /// The flight for `key`: the one under way, or what `start` makes.
@@ -80,7 +80,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn callers_share_a_flight_and_the_last_one_ends_it() {
-        let flights: Flights<u8, usize> = Flights::new();
+        let flights: SingleFlight<u8, usize> = SingleFlight::new();
         let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let join = |key| {
             let (begun, ended) = (Arc::clone(&begun), Arc::clone(&ended));

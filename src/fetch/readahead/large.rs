@@ -94,13 +94,13 @@ impl Large {
 pub(crate) async fn read_ahead(home: Arc<Streams>, group: Arc<Group>, large: Arc<Large>) {
     let mut downloads = FuturesUnordered::new();
     let mut by_filter = 0;
-    let mut places = group.walker.places();
-    while group.walker.is_there() && !home.shared.stopping.is_cancelled() {
+    let mut places = group.access_pattern.places();
+    while group.access_pattern.is_there() && !home.shared.stopping.is_cancelled() {
         loop {
             let most = |call| home.shared.service.parallelism(call).unwrap_or(1).clamp(1, MOST);
             let via = if downloads.len() - by_filter < most(Call::GetLogEvents) {
                 Via::Get
-            } else if by_filter < most(Call::FilterLogEvents) && !group.walker.is_swept() {
+            } else if by_filter < most(Call::FilterLogEvents) && !group.access_pattern.is_swept() {
                 Via::Filter
             } else {
                 break;

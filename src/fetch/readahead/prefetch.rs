@@ -62,12 +62,12 @@ const REST: Duration = Duration::from_millis(200);
 
 /// Somebody opens a stream that isn't complete: the third of them begins a sweep.
 pub(crate) fn opened_cold(stream: &Stream) {
-    let (walker, shared) = (&stream.group.walker, &stream.home.shared);
-    walker.opened(stream.id, &stream.name);
+    let (access_pattern, shared) = (&stream.group.access_pattern, &stream.home.shared);
+    access_pattern.opened(stream.id, &stream.name);
     if stream.group.class != LogClass::Standard || shared.stopping.is_cancelled() {
         return;
     }
-    if walker.opened_cold(stream.id) {
+    if access_pattern.opened_cold(stream.id) {
         shared.tasks.spawn(run(stream.home.clone(), stream.group.clone(), None));
     }
 }
@@ -78,7 +78,7 @@ pub(crate) fn searched(home: &Arc<Streams>, group: &Arc<Group>, listing: watch::
         return;
     }
     let is_listed = is_listed(&listing.borrow());
-    if group.walker.searches(is_listed) {
+    if group.access_pattern.searches(is_listed) {
         home.shared.tasks.spawn(run(home.clone(), group.clone(), Some(listing)));
     }
 }
@@ -99,7 +99,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Recei
             FAILURE_PAUSE
         }
     };
-    group.walker.sweep_ended(pause);
+    group.access_pattern.sweep_ended(pause);
 }
 
 /// One stream of a sweep.
@@ -237,7 +237,7 @@ impl Sweep {
             pending = Some(spawn_commits(&self.home, batches));
             let end = match page.next {
                 next if over || next.is_none() => End::Drained,
-                _ if !self.group.walker.is_there() || empties >= EMPTY_RUN => End::Unwanted,
+                _ if !self.group.access_pattern.is_there() || empties >= EMPTY_RUN => End::Unwanted,
                 _ if pages >= most_pages || (names.is_empty() && pages >= JUDGED && self.is_lopsided()) => {
                     End::Large(last)
                 }
@@ -330,7 +330,7 @@ impl Sweep {
         let ahead = large::read_ahead(self.home.clone(), self.group.clone(), large.clone());
         let ahead = self.home.shared.tasks.spawn(ahead);
         let outcome = self.small(from, &large).await;
-        self.group.walker.rest(true);
+        self.group.access_pattern.rest(true);
         large.is_all();
         // A defect there leaves the streams to whoever opens them.
         drop(ahead.await);
@@ -368,9 +368,9 @@ impl Sweep {
     /// Waits until `swept` streams are not too far ahead of whoever walks; false if nobody does any more.
     async fn rest(&self, swept: usize) -> bool {
         loop {
-            let far = swept > self.group.walker.opens() + AHEAD_STREAMS;
-            self.group.walker.rest(far);
-            if !far || !self.group.walker.is_there() {
+            let far = swept > self.group.access_pattern.opens() + AHEAD_STREAMS;
+            self.group.access_pattern.rest(far);
+            if !far || !self.group.access_pattern.is_there() {
                 return !far;
             }
             tokio::select! {

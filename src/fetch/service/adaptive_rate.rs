@@ -4,7 +4,7 @@
 //! and one alone tells little: services refuse now and then by chance. Two among the last [`LOOK_BACK`] answers mean that we are over;
 //! then the rate becomes what was admitted in the last second, less a little, but not less than half of what it was. From there it grows
 //! back to the configured rate within [`RECOVERY`], slowly at first (as the cube of time): where somebody else still has the rest, the
-//! next refusals are a while off; where the quota is free again, all of it is back soon. Requests sent before the last lesson teach
+//! next refusals are a while off; where the quota is free again, all of it is back soon. Requests sent before the last change teach
 //! nothing more.
 
 use std::collections::VecDeque;
@@ -28,18 +28,18 @@ const RECOVERY: Duration = Duration::from_secs(9);
 
 /// The rate in force.
 #[derive(Debug)]
-pub(crate) struct Lesson {
+pub(crate) struct AdaptiveRate {
     configured: f64,
-    /// The rate that the last lesson left, and when.
+    /// The rate that the last refusals left, and when.
     taught: Option<(f64, Instant)>,
     /// The latest answers: when each came, and whether it was within the quota.
     answers: VecDeque<(Instant, bool)>,
 }
 
-impl Lesson {
+impl AdaptiveRate {
     /// Nothing learnt yet.
-    pub(crate) fn new(configured: f64) -> Lesson {
-        Lesson { configured, taught: None, answers: VecDeque::new() }
+    pub(crate) fn new(configured: f64) -> AdaptiveRate {
+        AdaptiveRate { configured, taught: None, answers: VecDeque::new() }
     }
 
     /// Calls a second without any refusal.
@@ -94,11 +94,11 @@ mod tests {
     use super::*;
 
     /// A service that admits `quota` calls in any second, asked at the rate in force from `start` for `seconds`; (calls, refusals).
-    fn live(lesson: &mut Lesson, quota: f64, start: Instant, seconds: u64) -> (usize, usize) {
+    fn live(rate: &mut AdaptiveRate, quota: f64, start: Instant, seconds: u64) -> (usize, usize) {
         let (mut now, mut calls, mut refusals) = (start, 0, 0);
         let mut seen: VecDeque<Instant> = VecDeque::new();
         while now < start + Duration::from_secs(seconds) {
-            now += Duration::from_secs_f64(1.0 / lesson.rate(now));
+            now += Duration::from_secs_f64(1.0 / rate.rate(now));
             while seen.front().is_some_and(|at| now - *at >= Duration::from_secs(1)) {
                 seen.pop_front();
             }
@@ -108,7 +108,7 @@ mod tests {
             }
             calls += 1;
             refusals += usize::from(!admitted);
-            lesson.learn(now, admitted, now);
+            rate.learn(now, admitted, now);
         }
         (calls, refusals)
     }
@@ -116,49 +116,49 @@ mod tests {
     #[test]
     fn it_gives_way_to_others_and_comes_back() {
         let start = Instant::now();
-        let mut lesson = Lesson::new(25.0);
-        let (calls, refusals) = live(&mut lesson, 12.5, start, 60);
+        let mut rate = AdaptiveRate::new(25.0);
+        let (calls, refusals) = live(&mut rate, 12.5, start, 60);
         assert!(refusals * 20 < calls, "{refusals} of {calls}");
         assert!(calls - refusals > 60 * 10, "{refusals} of {calls}: the half is used");
-        assert_eq!(lesson.rate(start + Duration::from_secs(70)), 25.0);
-        assert!(!lesson.is_recovering(start + Duration::from_secs(70)));
+        assert_eq!(rate.rate(start + Duration::from_secs(70)), 25.0);
+        assert!(!rate.is_recovering(start + Duration::from_secs(70)));
     }
 
     #[test]
     fn a_refusal_by_chance_teaches_nothing() {
         let start = Instant::now();
-        let mut lesson = Lesson::new(25.0);
+        let mut rate = AdaptiveRate::new(25.0);
         for i in 0..1000u32 {
             let at = start + Duration::from_millis(40) * i;
-            assert!(!lesson.learn(at, i % 100 != 0, at));
+            assert!(!rate.learn(at, i % 100 != 0, at));
         }
-        assert_eq!(lesson.rate(start), 25.0);
+        assert_eq!(rate.rate(start), 25.0);
     }
 
     #[test]
-    fn what_was_sent_before_a_lesson_teaches_no_more() {
+    fn what_was_sent_before_a_change_teaches_no_more() {
         let start = Instant::now();
-        let mut lesson = Lesson::new(25.0);
+        let mut rate = AdaptiveRate::new(25.0);
         let at = start + Duration::from_millis(100);
-        assert_eq!((0..10).filter(|_| lesson.learn(start, false, at)).count(), 1);
-        assert_eq!(lesson.rate(at), 12.5);
+        assert_eq!((0..10).filter(|_| rate.learn(start, false, at)).count(), 1);
+        assert_eq!(rate.rate(at), 12.5);
         let later = at + Duration::from_millis(10);
-        assert_eq!((0..2).filter(|_| lesson.learn(later, false, later)).count(), 1);
-        assert!(lesson.rate(later) < 6.5);
+        assert_eq!((0..2).filter(|_| rate.learn(later, false, later)).count(), 1);
+        assert!(rate.rate(later) < 6.5);
         for i in 1..100 {
             let at = later + Duration::from_millis(i);
-            lesson.learn(at, false, at);
+            rate.learn(at, false, at);
         }
-        assert!(lesson.rate(later + Duration::from_millis(100)) >= MIN_RATE);
+        assert!(rate.rate(later + Duration::from_millis(100)) >= MIN_RATE);
     }
 
     #[test]
     fn a_lower_setting_counts_at_once() {
         let start = Instant::now();
-        let mut lesson = Lesson::new(25.0);
-        assert_eq!((0..2).filter(|_| lesson.learn(start, false, start)).count(), 1);
-        assert_eq!(lesson.rate(start), 12.5);
-        lesson.configure(10.0);
-        assert_eq!(lesson.rate(start), 10.0);
+        let mut rate = AdaptiveRate::new(25.0);
+        assert_eq!((0..2).filter(|_| rate.learn(start, false, start)).count(), 1);
+        assert_eq!(rate.rate(start), 12.5);
+        rate.configure(10.0);
+        assert_eq!(rate.rate(start), 10.0);
     }
 }

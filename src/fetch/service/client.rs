@@ -10,7 +10,7 @@
 
 use crate::fetch::service::fault::STOPPING;
 use crate::fetch::service::priority::Priority;
-use crate::fetch::service::retry_budget::{Budget, backoff};
+use crate::fetch::service::retry_budget::{RetryBudget, backoff};
 use crate::fetch::service::scheduler::Scheduler;
 use crate::model::{LogGroup, LogStream};
 use crate::patience::{Deadline, before};
@@ -51,7 +51,7 @@ pub(crate) struct Service {
     source: Arc<dyn LogSource>,
     report: Arc<Report>,
     scheduler: Scheduler,
-    budgets: Mutex<[Budget; Call::ALL.len()]>,
+    budgets: Mutex<[RetryBudget; Call::ALL.len()]>,
     patience: watch::Sender<Duration>,
     outage: Mutex<Option<Outage>>,
     /// When the newest answer of any kind came.
@@ -82,7 +82,7 @@ impl Service {
             source,
             report,
             scheduler: Scheduler::new(quotas),
-            budgets: Mutex::new(Call::ALL.map(|_| Budget::new(now))),
+            budgets: Mutex::new(Call::ALL.map(|_| RetryBudget::new(now))),
             patience: watch::Sender::new(patience),
             outage: Mutex::default(),
             answered: watch::Sender::new(now),
@@ -228,7 +228,7 @@ impl Service {
             let error = match result {
                 Ok(answer) => {
                     permit.learn(true);
-                    self.budget(call, Budget::answered);
+                    self.budget(call, RetryBudget::answered);
                     return Ok(answer);
                 }
                 Err(error) => error,
@@ -314,7 +314,7 @@ impl Service {
         })
     }
 
-    fn budget<R>(&self, call: Call, with: impl FnOnce(&mut Budget) -> R) -> R {
+    fn budget<R>(&self, call: Call, with: impl FnOnce(&mut RetryBudget) -> R) -> R {
         // Numbers only: a panic elsewhere can't leave them half written.
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         with(

@@ -1,7 +1,7 @@
 //! How often and how late a failed request is tried again. Pure.
 //!
 //! Back-off is exponential with full jitter: the *n*th wait is uniform in 0..min(cap, base·2ⁿ), so that callers that failed
-//! together don't come back together. Beside it each call kind has a [`Budget`] of retries: a little time's worth, topped up by
+//! together don't come back together. Beside it each call kind has a [`RetryBudget`] of retries: a little time's worth, topped up by
 //! success. A dead service drains it and is then asked again only at the trickle, however many wait; the first answers of a
 //! healed one fill it again.
 
@@ -25,15 +25,15 @@ pub(crate) fn backoff(retry: u32, random: f64) -> Duration {
 
 /// The retries that a call kind has left.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct RetryBudget {
     left: f64,
     at: Instant,
 }
 
-impl Budget {
+impl RetryBudget {
     /// A full one.
-    pub(crate) fn new(now: Instant) -> Budget {
-        Budget { left: CAPACITY, at: now }
+    pub(crate) fn new(now: Instant) -> RetryBudget {
+        RetryBudget { left: CAPACITY, at: now }
     }
 
     /// Takes one retry, if there is one.
@@ -69,8 +69,8 @@ mod tests {
     #[test]
     fn a_dead_service_gets_a_trickle_and_a_healed_one_all() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
-        let tries = |budget: &mut Budget, at: Instant| (0..1000).filter(|_| budget.take(at)).count();
+        let mut budget = RetryBudget::new(start);
+        let tries = |budget: &mut RetryBudget, at: Instant| (0..1000).filter(|_| budget.take(at)).count();
         assert_eq!(tries(&mut budget, start), 50);
         assert_eq!(tries(&mut budget, start + Duration::from_secs(1)), 2);
         for _ in 0..10 {

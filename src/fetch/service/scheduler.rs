@@ -1,12 +1,12 @@
 //! The quota scheduler: every request to the service holds a [`Permit`] of its call.
 //!
-//! The decisions are [`Lane`]'s; this is the queue before it. Where nobody waits a permit is had at once. Else the caller
-//! queues in its class, and one driver task a call, alive only while somebody waits, hands permits out as the lane grants them.
+//! The decisions are [`TokenBucket`]'s; this is the queue before it. Where nobody waits a permit is had at once. Else the caller
+//! queues in its class, and one driver task a call, alive only while somebody waits, hands permits out as the bucket grants them.
 //! A caller that goes away leaves no trace: its place in the queue goes with it, and a permit that was never used gives its token
 //! back. The lock is held for arithmetic only, never over an await, and never while a permit is dropped.
 
 use crate::fetch::service::priority::Priority;
-use crate::fetch::service::token_bucket::{CLASSES, Lane, Next, class};
+use crate::fetch::service::token_bucket::{CLASSES, Next, TokenBucket, class};
 use crate::source::{Call, Quotas};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ struct Gate {
 }
 
 struct State {
-    lane: Lane,
+    bucket: TokenBucket,
     /// By class, in order of arrival.
     queues: [BTreeMap<u64, oneshot::Sender<Permit>>; CLASSES],
     arrivals: u64,
@@ -51,8 +51,12 @@ impl Scheduler {
     pub(crate) fn new(quotas: &Quotas) -> Scheduler {
         let now = Instant::now();
         let gates = Call::ALL.map(|call| {
-            let state =
-                State { lane: Lane::new(quotas.of(call), now), queues: Default::default(), arrivals: 0, driven: false };
+            let state = State {
+                bucket: TokenBucket::new(quotas.of(call), now),
+                queues: Default::default(),
+                arrivals: 0,
+                driven: false,
+            };
             Arc::new(Gate { state: Mutex::new(state), changed: Notify::new() })
         });
         Scheduler { gates }
@@ -63,7 +67,7 @@ impl Scheduler {
         let now = Instant::now();
         for call in Call::ALL {
             let gate = self.gate(call);
-            gate.lock().lane.configure(quotas.of(call), now);
+            gate.lock().bucket.configure(quotas.of(call), now);
             gate.changed.notify_one();
         }
     }
@@ -77,8 +81,8 @@ impl Scheduler {
             if state.queues.iter().all(BTreeMap::is_empty) {
                 let mut waiting = [false; CLASSES];
                 waiting[class] = true;
-                state.lane.begins_to_wait(class);
-                if let Next::Grant(_) = state.lane.next(waiting, Instant::now()) {
+                state.bucket.begins_to_wait(class);
+                if let Next::Grant(_) = state.bucket.next(waiting, Instant::now()) {
                     return Ok(Permit { gate: Arc::clone(gate), class, sent: None });
                 }
             }
@@ -86,7 +90,7 @@ impl Scheduler {
                 return Err(QueueFull);
             }
             if state.queues[class].is_empty() {
-                state.lane.begins_to_wait(class);
+                state.bucket.begins_to_wait(class);
             }
             state.arrivals += 1;
             let number = state.arrivals;
@@ -113,12 +117,12 @@ impl Scheduler {
     /// Calls a second in force.
     #[cfg(test)]
     pub(crate) fn rate(&self, call: Call) -> f64 {
-        self.gate(call).lock().lane.rate(Instant::now())
+        self.gate(call).lock().bucket.rate(Instant::now())
     }
 
     /// So many requests of a call at a time use its quota up; `None` as long as no answer has told how long one takes.
     pub(crate) fn parallelism(&self, call: Call) -> Option<usize> {
-        self.gate(call).lock().lane.parallelism(Instant::now())
+        self.gate(call).lock().bucket.parallelism(Instant::now())
     }
 
     fn gate(&self, call: Call) -> &Arc<Gate> {
@@ -149,14 +153,14 @@ impl Permit {
     /// The service admitted the request, or refused it as being over the quota: that teaches everybody's rate.
     pub(crate) fn learn(self, admitted: bool) {
         if let Some(sent) = self.sent {
-            self.gate.lock().lane.learn(sent, admitted, Instant::now());
+            self.gate.lock().bucket.learn(sent, admitted, Instant::now());
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.lock().lane.ended(self.class, self.sent, Instant::now());
+        self.gate.lock().bucket.ended(self.class, self.sent, Instant::now());
         self.gate.changed.notify_one();
     }
 }
@@ -187,7 +191,7 @@ async fn drive(gate: Arc<Gate>) {
                     state.driven = false;
                     break None;
                 }
-                match state.lane.next(waiting, Instant::now()) {
+                match state.bucket.next(waiting, Instant::now()) {
                     Next::Grant(class) => {
                         if let Some((_, sender)) = state.queues[class].pop_first() {
                             granted.push((class, sender));

@@ -2,14 +2,14 @@
 //!
 //! *Rate*: the bucket fills at the rate in force, and within any [`WINDOW`] no more than the rate are granted, whatever the bucket
 //! holds: a service that counts by the second refuses a burst on top of the rate. *Learning*: refusals teach the rate (see
-//! [`Lesson`]). *Shares*: each class has a virtual time that advances by 1/share with each grant, and the waiting class
+//! [`AdaptiveRate`]). *Shares*: each class has a virtual time that advances by 1/share with each grant, and the waiting class
 //! with the least virtual time is next; a class that begins to wait starts at the present virtual time, so unused shares are lent
 //! and never saved up. *In flight*: bounded, and the lesser classes may fill only a part of the bound, so that slow background
 //! calls never take the last place from somebody who waits.
 //!
 //! Time comes in as an argument and only moves forward.
 
-use crate::fetch::service::adaptive_rate::{Lesson, MIN_RATE};
+use crate::fetch::service::adaptive_rate::{AdaptiveRate, MIN_RATE};
 use crate::fetch::service::priority::Priority;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -56,8 +56,8 @@ pub(crate) enum Next {
 
 /// The quota of one call.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    lesson: Lesson,
+pub(crate) struct TokenBucket {
+    rate: AdaptiveRate,
     tokens: f64,
     refilled: Instant,
     /// Grants within the last window, oldest first.
@@ -69,13 +69,13 @@ pub(crate) struct Lane {
     virtual_now: f64,
 }
 
-impl Lane {
+impl TokenBucket {
     /// A full bucket at `rate` calls a second.
-    pub(crate) fn new(rate: f64, now: Instant) -> Lane {
-        let lesson = Lesson::new(sane(rate));
-        Lane {
-            tokens: burst(lesson.rate(now)),
-            lesson,
+    pub(crate) fn new(rate: f64, now: Instant) -> TokenBucket {
+        let rate = AdaptiveRate::new(sane(rate));
+        TokenBucket {
+            tokens: burst(rate.rate(now)),
+            rate,
             refilled: now,
             granted: VecDeque::new(),
             in_flight: 0,
@@ -87,7 +87,7 @@ impl Lane {
 
     /// Calls a second in force.
     pub(crate) fn rate(&self, now: Instant) -> f64 {
-        self.lesson.rate(now)
+        self.rate.rate(now)
     }
 
     /// So many requests at a time use the rate up; `None` as long as no answer has told how long one takes.
@@ -98,7 +98,7 @@ impl Lane {
     /// Takes another configured rate. What throttling taught is kept if it is less.
     pub(crate) fn configure(&mut self, rate: f64, now: Instant) {
         self.refill(now);
-        self.lesson.configure(sane(rate));
+        self.rate.configure(sane(rate));
         self.tokens = self.tokens.min(burst(self.rate(now)));
     }
 
@@ -124,7 +124,7 @@ impl Lane {
             wait = wait.max((*at + WINDOW).saturating_duration_since(now));
         }
         if !wait.is_zero() {
-            if self.lesson.is_recovering(now) {
+            if self.rate.is_recovering(now) {
                 wait = wait.min(RECOVERING_STEP);
             }
             // A timer that fires a rounding error too early would spin; a millisecond is the timers' grain.
@@ -157,7 +157,7 @@ impl Lane {
     /// The service took a request, sent at `sent`, to be within the quota, or refused it as being over.
     pub(crate) fn learn(&mut self, sent: Instant, admitted: bool, now: Instant) {
         self.refill(now);
-        if self.lesson.learn(sent, admitted, now) {
+        if self.rate.learn(sent, admitted, now) {
             self.tokens = self.tokens.min(0.0);
         }
     }
@@ -173,7 +173,7 @@ impl Lane {
     }
 
     fn room(&self, class: usize) -> usize {
-        let bound = ((self.lesson.configured() * IN_FLIGHT_SECONDS) as usize).max(MIN_IN_FLIGHT);
+        let bound = ((self.rate.configured() * IN_FLIGHT_SECONDS) as usize).max(MIN_IN_FLIGHT);
         (bound as f64 * ROOM[class]) as usize
     }
 }
@@ -194,16 +194,16 @@ mod tests {
 
     const ALL: [bool; 3] = [true; 3];
 
-    /// Grants of a lane over `seconds`, by class, with requests that end at once.
-    fn run(lane: &mut Lane, start: Instant, seconds: f64, waiting: [bool; 3]) -> [usize; 3] {
+    /// Grants of a bucket over `seconds`, by class, with requests that end at once.
+    fn run(bucket: &mut TokenBucket, start: Instant, seconds: f64, waiting: [bool; 3]) -> [usize; 3] {
         let end = start + Duration::from_secs_f64(seconds);
         let mut grants = [0; 3];
         let mut now = start;
         while now < end {
-            match lane.next(waiting, now) {
+            match bucket.next(waiting, now) {
                 Next::Grant(class) => {
                     grants[class] += 1;
-                    lane.ended(class, Some(now), now);
+                    bucket.ended(class, Some(now), now);
                 }
                 Next::At(at) => now = at,
                 Next::Blocked => break,
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn shares_are_60_30_10_where_all_wait() {
         let start = Instant::now();
-        let grants = run(&mut Lane::new(100.0, start), start, 10.0, ALL);
+        let grants = run(&mut TokenBucket::new(100.0, start), start, 10.0, ALL);
         let total: usize = grants.iter().sum();
         assert!((960..=1000).contains(&total), "{total}");
         for (got, share) in grants.iter().zip(SHARES) {
@@ -226,43 +226,43 @@ mod tests {
     #[test]
     fn unused_shares_are_lent_and_not_saved_up() {
         let start = Instant::now();
-        let mut lane = Lane::new(100.0, start);
-        let grants = run(&mut lane, start, 10.0, [false, false, true]);
+        let mut bucket = TokenBucket::new(100.0, start);
+        let grants = run(&mut bucket, start, 10.0, [false, false, true]);
         assert!(grants[2] >= 960, "{grants:?}");
-        lane.begins_to_wait(1);
-        let grants = run(&mut lane, start + Duration::from_secs(10), 4.0, [false, true, true]);
+        bucket.begins_to_wait(1);
+        let grants = run(&mut bucket, start + Duration::from_secs(10), 4.0, [false, true, true]);
         assert!((95..=106).contains(&grants[2]), "three to one, with no debt for what was lent: {grants:?}");
     }
 
     #[test]
     fn a_refused_burst_stops_the_bucket() {
         let start = Instant::now();
-        let mut lane = Lane::new(25.0, start);
+        let mut bucket = TokenBucket::new(25.0, start);
         let at = start + Duration::from_millis(100);
-        (0..10).for_each(|_| lane.learn(start, false, at));
-        assert!(lane.rate(at) < 25.0);
-        assert!(matches!(lane.next([true, false, false], at), Next::At(later) if later > at));
-        assert_eq!(lane.rate(at + Duration::from_secs(10)), 25.0);
+        (0..10).for_each(|_| bucket.learn(start, false, at));
+        assert!(bucket.rate(at) < 25.0);
+        assert!(matches!(bucket.next([true, false, false], at), Next::At(later) if later > at));
+        assert_eq!(bucket.rate(at + Duration::from_secs(10)), 25.0);
     }
 
     #[test]
     fn a_second_holds_no_burst_beside_the_rate() {
         let start = Instant::now();
-        let mut lane = Lane::new(25.0, start);
-        assert_eq!(run(&mut lane, start, 1.0, [true, false, false])[0], 25);
-        assert_eq!(lane.parallelism(start), None, "no answer took any time");
-        lane.ended(0, Some(start), start + Duration::from_millis(200));
-        assert_eq!(lane.parallelism(start), Some(5));
+        let mut bucket = TokenBucket::new(25.0, start);
+        assert_eq!(run(&mut bucket, start, 1.0, [true, false, false])[0], 25);
+        assert_eq!(bucket.parallelism(start), None, "no answer took any time");
+        bucket.ended(0, Some(start), start + Duration::from_millis(200));
+        assert_eq!(bucket.parallelism(start), Some(5));
     }
 
     #[test]
     fn slow_background_calls_leave_room_for_whoever_waits() {
         let start = Instant::now();
-        let mut lane = Lane::new(25.0, start);
+        let mut bucket = TokenBucket::new(25.0, start);
         let mut now = start;
         let mut granted = 0;
         loop {
-            match lane.next([false, false, true], now) {
+            match bucket.next([false, false, true], now) {
                 Next::Grant(_) => granted += 1,
                 Next::At(at) => now = at,
                 Next::Blocked => break,
@@ -270,27 +270,27 @@ mod tests {
         }
         assert_eq!(granted, 25);
         now += Duration::from_secs(1);
-        assert_eq!(lane.next([true, false, true], now), Next::Grant(0));
+        assert_eq!(bucket.next([true, false, true], now), Next::Grant(0));
     }
 
     #[test]
     fn what_was_never_sent_costs_nothing() {
         let start = Instant::now();
-        let mut lane = Lane::new(1.0, start);
-        assert_eq!(lane.next([true, false, false], start), Next::Grant(0));
-        lane.ended(0, None, start);
-        assert_eq!(lane.next([true, false, false], start), Next::Grant(0));
+        let mut bucket = TokenBucket::new(1.0, start);
+        assert_eq!(bucket.next([true, false, false], start), Next::Grant(0));
+        bucket.ended(0, None, start);
+        assert_eq!(bucket.next([true, false, false], start), Next::Grant(0));
     }
 
     #[test]
     fn another_rate_counts_at_once() {
         let start = Instant::now();
-        let mut lane = Lane::new(1.0, start);
-        lane.configure(50.0, start);
-        let grants = run(&mut lane, start, 2.0, [true, false, false]);
+        let mut bucket = TokenBucket::new(1.0, start);
+        bucket.configure(50.0, start);
+        let grants = run(&mut bucket, start, 2.0, [true, false, false]);
         assert!((95..=100).contains(&grants[0]), "{grants:?}");
-        lane.configure(f64::NAN, start + Duration::from_secs(2));
-        assert!(lane.rate(start + Duration::from_secs(2)).is_finite());
+        bucket.configure(f64::NAN, start + Duration::from_secs(2));
+        assert!(bucket.rate(start + Duration::from_secs(2)).is_finite());
     }
 
     proptest! {
@@ -301,18 +301,18 @@ mod tests {
             steps in prop::collection::vec((0u64..80, any::<[bool; 3]>(), any::<bool>()), 1..300),
         ) {
             let start = Instant::now();
-            let mut lane = Lane::new(rate, start);
+            let mut bucket = TokenBucket::new(rate, start);
             let mut now = start;
             let mut granted: Vec<Instant> = Vec::new();
             for (ms, waiting, throttle) in steps {
                 now += Duration::from_millis(ms);
                 if throttle {
-                    lane.learn(now, false, now);
+                    bucket.learn(now, false, now);
                 }
-                while let Next::Grant(class) = lane.next(waiting, now) {
+                while let Next::Grant(class) = bucket.next(waiting, now) {
                     prop_assert!(waiting[class]);
                     granted.push(now);
-                    lane.ended(class, Some(now), now);
+                    bucket.ended(class, Some(now), now);
                 }
             }
             for (i, at) in granted.iter().enumerate() {
@@ -325,7 +325,7 @@ mod tests {
         #[test]
         fn nobody_starves(rate in 1.0f64..60.0) {
             let start = Instant::now();
-            let grants = run(&mut Lane::new(rate, start), start, 60.0 / rate + 1.0, ALL);
+            let grants = run(&mut TokenBucket::new(rate, start), start, 60.0 / rate + 1.0, ALL);
             prop_assert!(grants.iter().all(|n| *n > 0), "{grants:?}");
         }
     }

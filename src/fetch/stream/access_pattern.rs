@@ -22,15 +22,15 @@ const SEARCHED: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(3);
 
 /// The walk through one group.
-pub(crate) struct Walker {
+pub(crate) struct AccessPattern {
     state: Mutex<State>,
     /// What was opened last.
     place: watch::Sender<Option<Place>>,
 }
 
-impl Default for Walker {
-    fn default() -> Walker {
-        Walker { state: Mutex::default(), place: watch::Sender::new(None) }
+impl Default for AccessPattern {
+    fn default() -> AccessPattern {
+        AccessPattern { state: Mutex::default(), place: watch::Sender::new(None) }
     }
 }
 
@@ -84,7 +84,7 @@ impl State {
     }
 }
 
-impl Walker {
+impl AccessPattern {
     /// Somebody opens a stream.
     pub(crate) fn opened(&self, id: StreamId, name: &str) {
         let now = Instant::now();

@@ -8,7 +8,7 @@ use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Committed, commit};
 use crate::fetch::stream::cursor::{Cursor, Taken, Via};
-use crate::fetch::stream::hourly_counts::Tally;
+use crate::fetch::stream::hourly_counts::HourlyCounts;
 use crate::fetch::stream::merge::Pass;
 use crate::fetch::stream::state::{Stream, Streams, lock};
 use crate::fetch::stream::watermark::AHEAD;
@@ -34,7 +34,7 @@ pub(crate) struct Read<'a> {
     /// Counts the calls made.
     pub(crate) calls: Option<&'a AtomicU64>,
     /// Counts what the service shows.
-    pub(crate) tally: Option<&'a Mutex<Tally>>,
+    pub(crate) hours: Option<&'a Mutex<HourlyCounts>>,
 }
 
 /// How a read ended.
@@ -62,12 +62,12 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
         if page.restarted {
             pass = Pass::default();
         }
-        if let Some(tally) = read.tally {
-            let mut tally = lock(tally);
+        if let Some(hours) = read.hours {
+            let mut hours = lock(hours);
             if page.restarted {
-                tally.restart();
+                hours.restart();
             }
-            tally.page(&page.events);
+            hours.page(&page.events);
         }
         events += page.events.len() as u64;
         let taken = std::mem::take(&mut page.events);

@@ -4,13 +4,13 @@ use crate::model::{Hours, LogEvent, Timestamp};
 
 /// Counts page after page, in order of time.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct HourlyCounts {
     hours: Hours,
     /// The newest timestamp seen, and how many events have it.
     newest: Option<(Timestamp, u64)>,
 }
 
-impl Tally {
+impl HourlyCounts {
     /// Counts a page.
     pub(crate) fn page(&mut self, events: &[LogEvent]) {
         for event in events {
@@ -51,19 +51,19 @@ mod tests {
 
     #[test]
     fn a_read_that_starts_again_counts_nothing_twice() {
-        let mut tally = Tally::default();
-        tally.page(&events(&[1, 3_599_999, 3_600_000]));
-        tally.page(&events(&[3_600_000]));
-        tally.restart();
-        tally.page(&events(&[3_600_000, 3_600_000, 3_600_001]));
-        assert_eq!(tally.hours(), Hours::from([(0, 2), (1, 3)]));
+        let mut hours = HourlyCounts::default();
+        hours.page(&events(&[1, 3_599_999, 3_600_000]));
+        hours.page(&events(&[3_600_000]));
+        hours.restart();
+        hours.page(&events(&[3_600_000, 3_600_000, 3_600_001]));
+        assert_eq!(hours.hours(), Hours::from([(0, 2), (1, 3)]));
     }
 
     #[test]
     fn an_hour_that_is_gone_after_a_restart_is_left_out() {
-        let mut tally = Tally::default();
-        tally.page(&events(&[5]));
-        tally.restart();
-        assert_eq!(tally.hours(), Hours::new());
+        let mut hours = HourlyCounts::default();
+        hours.page(&events(&[5]));
+        hours.restart();
+        assert_eq!(hours.hours(), Hours::new());
     }
 }

@@ -83,7 +83,7 @@ mod tests {
         LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(at), message: text.to_string() }
     }
 
-    fn tally(events: &[LogEvent]) -> Counts {
+    fn counts_of(events: &[LogEvent]) -> Counts {
         let mut counts = Counts::new();
         for event in events {
             *counts.entry(event_key(event)).or_default() += 1;
@@ -94,7 +94,7 @@ mod tests {
     fn store(stored: &mut Vec<LogEvent>, pass: &mut Pass, page: Vec<LogEvent>) {
         let page = pass.page(page);
         let Some(span) = span_of(&page) else { return };
-        let mut counts = tally(stored);
+        let mut counts = counts_of(stored);
         counts.retain(|key, _| span.contains(key.0));
         stored.extend(missing(page, &mut counts));
     }
@@ -154,11 +154,11 @@ mod tests {
                 for event in added {
                     prop_assert!(rest.any(|e| e == event), "order of discovery");
                 }
-                for (key, count) in tally(&seen) {
+                for (key, count) in counts_of(&seen) {
                     let most = model.entry(key).or_default();
                     *most = (*most).max(count);
                 }
-                prop_assert_eq!(tally(&stored), model.clone());
+                prop_assert_eq!(counts_of(&stored), model.clone());
             }
         }
 
@@ -174,7 +174,7 @@ mod tests {
                     store(&mut stored, pass, page.to_vec());
                 }
             }
-            prop_assert_eq!(tally(&stored), tally(&seen));
+            prop_assert_eq!(counts_of(&stored), counts_of(&seen));
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::fetch::shared::News;
 use crate::fetch::shared::Progress;
 use crate::fetch::shared::Shared;
 use crate::fetch::shared::Wanted;
-use crate::fetch::stream::access_pattern::Walker;
+use crate::fetch::stream::access_pattern::AccessPattern;
 use crate::fetch::stream::commit::Appender;
 use crate::fetch::stream::cursor::Via;
 use crate::fetch::stream::gap::Gap;
@@ -86,7 +86,7 @@ pub(crate) struct Group {
     pub(crate) class: LogClass,
     pub(crate) checks: Checks,
     pub(crate) following: Following,
-    pub(crate) walker: Walker,
+    pub(crate) access_pattern: AccessPattern,
 }
 
 impl Group {
@@ -162,7 +162,7 @@ impl Streams {
             class: row.group.class,
             checks: Checks::new(row.vouch),
             following: Following::default(),
-            walker: Walker::default(),
+            access_pattern: AccessPattern::default(),
         });
         Ok(lock(&self.groups).entry(id).or_insert(group).clone())
     }
@@ -328,7 +328,7 @@ impl Stream {
             return if row.extent.complete { Ok(()) } else { Err(self.not_found()) };
         }
         if row.extent.complete {
-            self.group.walker.opened(self.id, &self.name);
+            self.group.access_pattern.opened(self.id, &self.name);
         } else {
             first_copy::wait(&self.arc()).await?;
         }
