@@ -73,8 +73,8 @@ impl Stream {
     /// Reads what isn't settled, or isn't before `settled`, up to now: after it, only the range before `settled` is left to prove.
     pub async fn catch_up(self: &Arc<Self>, settled: Timestamp) -> Result<(), Error> {
         self.check_class()?;
-        let settle_after = self.home.shared.settings.borrow().settle_after;
-        let trust = Trust::of(&self.home.shared.clock);
+        let settle_after = self.streams.shared.settings.borrow().settle_after;
+        let trust = Trust::of(&self.streams.shared.clock);
         let from = edge(&self.row()?.extent, self.group.chain(trust), settle_after, trust).min(settled);
         let waits = Arc::new(());
         let read = refresh::read_from(self.clone(), Priority::Waiting, from, Arc::downgrade(&waits)).await;
@@ -140,7 +140,7 @@ impl Stream {
     }
 
     async fn count_window(&self, window: Span) -> Result<Counted, SourceError> {
-        let service = &self.home.shared.service;
+        let service = &self.streams.shared.service;
         let request = CountEvents {
             group: self.group.name.clone(),
             stream: self.name.clone(),

@@ -72,8 +72,8 @@ impl Interest {
         let begins = !downloads.running && !stream.progress.borrow().complete;
         if begins {
             downloads.running = true;
-            downloads.began = stream.home.shared.clock.now();
-            stream.home.shared.tasks.spawn(run(stream.clone(), via));
+            downloads.began = stream.streams.shared.clock.now();
+            stream.streams.shared.tasks.spawn(run(stream.clone(), via));
         }
         let is_news = begins || (downloads.running && is_first);
         (Interest { stream: stream.clone(), waits }, is_news)
@@ -142,10 +142,10 @@ pub(crate) async fn wait(stream: &Arc<Stream>) -> Result<(), Error> {
 async fn run(stream: Arc<Stream>, via: Via) {
     loop {
         // In a task of its own: a defect there must not leave `running` set for ever.
-        let task = stream.home.shared.tasks.spawn(attempt(stream.clone(), via));
+        let task = stream.streams.shared.tasks.spawn(attempt(stream.clone(), via));
         let outcome = task.await.unwrap_or(Err(Fault::Died));
         if let Err(fault) = &outcome {
-            stream.home.failed_by(fault).await;
+            stream.streams.failed_by(fault).await;
         }
         let mut downloads = lock(&stream.downloads);
         if matches!(outcome, Ok(Drained::LeftEarly)) && downloads.held > 0 {
@@ -183,8 +183,8 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
         return Ok(Drained::All(0));
     }
     let wanted = || lock(&stream.downloads).held > 0;
-    let began = stream.home.begin();
-    let now = stream.home.shared.clock.moment();
+    let began = stream.streams.begin();
+    let now = stream.streams.shared.clock.moment();
     let (start, read_to) = match row.extent.newest {
         None => (None, now),
         Some(newest) => {
@@ -214,7 +214,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
                     // A part that is left early is gone on with by another read, which must know.
                     let mut doubt = Batch::events(stream.clone(), Vec::new(), false);
                     doubt.doubted = Some(true);
-                    commit_one(&stream.home, doubt).await?;
+                    commit_one(&stream.streams, doubt).await?;
                 }
                 None if stream.row()?.extent.newest.is_none() && stream.is_told_empty()? => {
                     is_doubtful = true;
@@ -251,7 +251,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     stream.doubted.store(is_doubtful, Ordering::Relaxed);
     last.beat = true;
     refresh::was_read(&stream, began);
-    commit_one(&stream.home, last).await?;
+    commit_one(&stream.streams, last).await?;
     if is_doubtful {
         stream.is_up_to_date(By::Read);
     }
@@ -270,10 +270,10 @@ fn priority(stream: &Stream) -> Priority {
 
 /// Up to where a read that began at `began` settled what is stored.
 fn settled(stream: &Stream, began: Timestamp) -> Result<Timestamp, Fault> {
-    let settle_after = stream.home.shared.settings.borrow().settle_after;
+    let settle_after = stream.streams.shared.settings.borrow().settle_after;
     let by_age = began - settle_after;
     let span = Span { start: Timestamp(i64::MIN), end: by_age };
-    let young = stream.home.shared.store.oldest_ingested_since(stream.id, span, by_age)?;
+    let young = stream.streams.shared.store.oldest_ingested_since(stream.id, span, by_age)?;
     Ok(settles(began, settle_after, young))
 }
 
@@ -286,13 +286,13 @@ async fn join_checks(
     wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<(Instant, Moment)>, Fault> {
     for _ in 0..JOIN_TRIES {
-        let edge = now.earliest - stream.home.shared.settings.borrow().settle_after;
-        let chain = stream.group.chain(Trust::of(&stream.home.shared.clock));
-        let is_ahead = stream.home.shared.clock.again(now).latest > now.latest;
+        let edge = now.earliest - stream.streams.shared.settings.borrow().settle_after;
+        let chain = stream.group.chain(Trust::of(&stream.streams.shared.clock));
+        let is_ahead = stream.streams.shared.clock.again(now).latest > now.latest;
         if !is_ahead && chain.is_none_or(|chain| chain.to <= edge) {
             break;
         }
-        (began, now) = (stream.home.begin(), stream.home.shared.clock.moment());
+        (began, now) = (stream.streams.begin(), stream.streams.shared.clock.moment());
         let read = Read {
             stream,
             priority: priority(stream),

@@ -79,7 +79,7 @@ struct Reading<'a> {
 
 /// Reads and commits; stops after a page if `wanted` says so.
 pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Drained, Fault> {
-    let home = &long.stream.home;
+    let streams = &long.stream.streams;
     let millisecond = Duration::from_millis(1);
     let end = long.now + AHEAD + millisecond;
     let mut reading = Reading {
@@ -95,7 +95,7 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
         pages: 0,
         stuck: None,
         ahead: Vec::new(),
-        room: home.ahead.clone(),
+        room: streams.ahead.clone(),
     };
     let mut flights = FuturesUnordered::new();
     let (heads, head) = watch::channel(None);
@@ -110,7 +110,7 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
                 let mut batch = Batch::events(long.stream.clone(), next, false);
                 batch.read_to = long.read_to.take();
                 batch.beat = true;
-                pending = Some(spawn_commits(home, vec![batch]));
+                pending = Some(spawn_commits(streams, vec![batch]));
             }
         }
         let is_over = reading.windows.is_over();
@@ -186,7 +186,7 @@ impl Reading<'_> {
         if !self.is_awaited() {
             return (1, 0);
         }
-        let service = &self.stream.home.shared.service;
+        let service = &self.stream.streams.shared.service;
         let readers = |call| service.parallelism(call).unwrap_or(1).clamp(1, MOST_READERS);
         if !self.stream.may(Via::Get) {
             return (0, readers(Call::FilterLogEvents).min(1 + self.pages));

@@ -145,29 +145,29 @@ pub(crate) struct How {
 }
 
 /// Polls `targets`.
-pub(crate) async fn poll(home: Arc<Streams>, group: Arc<Group>, targets: Vec<Target>, how: How) -> Outcome {
+pub(crate) async fn poll(streams: Arc<Streams>, group: Arc<Group>, targets: Vec<Target>, how: How) -> Outcome {
     let takers: HashMap<StreamId, Vec<Arc<Suffix>>> =
         targets.iter().map(|target| (target.stream.id, target.suffixes.clone())).collect();
-    let outcome = ask(home, group, targets, how).await;
+    let outcome = ask(streams, group, targets, how).await;
     for (id, at) in &outcome.asked {
         takers.get(id).into_iter().flatten().for_each(|suffix| suffix.was_asked(*at));
     }
     outcome
 }
 
-async fn ask(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, how: How) -> Outcome {
-    let late_window = home.shared.settings.borrow().late_window;
+async fn ask(streams: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, how: How) -> Outcome {
+    let late_window = streams.shared.settings.borrow().late_window;
     let reach = how.reach.unwrap_or(late_window).clamp(OVERLAP.min(late_window), late_window);
     if let [target] = targets.as_slice() {
-        let mut outcome = one(&home, target, how, late_window).await;
+        let mut outcome = one(&streams, target, how, late_window).await;
         outcome.reach = Some(reach);
         return outcome;
     }
     let chunks = targets.len().div_ceil(NAMES);
-    if home.refusals.get(Call::FilterLogEvents, &group.name).is_some() {
-        return each(&home, &targets, how, late_window, reach).await;
+    if streams.refusals.get(Call::FilterLogEvents, &group.name).is_some() {
+        return each(&streams, &targets, how, late_window, reach).await;
     }
-    let several = Several { home: &home, group: &group, how, late_window, reach };
+    let several = Several { streams: &streams, group: &group, how, late_window, reach };
     let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
     if how.try_whole && chunks > 1 {
         match several.poll(&targets, Scope::Group, chunks).await {
@@ -211,9 +211,9 @@ impl Outcome {
 }
 
 /// Each stream by itself, where no call takes several.
-async fn each(home: &Arc<Streams>, targets: &[Target], how: How, late_window: Duration, reach: Duration) -> Outcome {
+async fn each(streams: &Arc<Streams>, targets: &[Target], how: How, late_window: Duration, reach: Duration) -> Outcome {
     let mut total = Outcome { reach: Some(reach), ..Outcome::default() };
-    let polls = targets.iter().map(async |target| (target.stream.id, one(home, target, how, late_window).await));
+    let polls = targets.iter().map(async |target| (target.stream.id, one(streams, target, how, late_window).await));
     for (id, mut part) in join_all(polls).await {
         // What one stream fails by is its own.
         if let Some(fault) = part.fault.take_if(|fault| fault.is_of_one_stream()) {
@@ -283,7 +283,7 @@ impl Paging {
     }
 }
 
-async fn one(home: &Arc<Streams>, target: &Target, how: How, late_window: Duration) -> Outcome {
+async fn one(streams: &Arc<Streams>, target: &Target, how: How, late_window: Duration) -> Outcome {
     let How { priority, now, drain, .. } = how;
     let id = target.stream.id;
     let start = target.behind(now).unwrap_or(target.start);
@@ -303,7 +303,7 @@ async fn one(home: &Arc<Streams>, target: &Target, how: How, late_window: Durati
         }
         let more = paging.goes_on(page.events.iter(), cursor.limit()) && !page.ended;
         newest = page.events.iter().map(|e| e.timestamp).chain(newest).max();
-        let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
+        let mut give = Give { streams, now, late_window, batches: Vec::new(), news: Vec::new() };
         give.to(target, &mut pass, page.events);
         match give.finish().await {
             Ok(given) if given.refused.is_empty() => outcome.news.extend(given.news),
@@ -331,7 +331,7 @@ enum Scope {
 
 /// A poll of several streams.
 struct Several<'a> {
-    home: &'a Arc<Streams>,
+    streams: &'a Arc<Streams>,
     group: &'a Group,
     how: How,
     late_window: Duration,
@@ -341,7 +341,7 @@ struct Several<'a> {
 impl Several<'_> {
     /// Polls some of them. A read of the group that takes more than `most_pages` isn't the cheaper way.
     async fn poll(&self, chunk: &[Target], scope: Scope, most_pages: usize) -> Outcome {
-        let Several { home, group, how, late_window, reach } = *self;
+        let Several { streams, group, how, late_window, reach } = *self;
         let How { priority, now, drain, .. } = how;
         let by_name: HashMap<&str, &Target> = chunk.iter().map(|t| (t.stream.name.as_str(), t)).collect();
         let mut start = common_start(chunk, now, reach);
@@ -375,7 +375,7 @@ impl Several<'_> {
                 token: token.clone(),
                 limit,
             };
-            let answer = home.filter(priority, &mut request).await;
+            let answer = streams.filter(priority, &mut request).await;
             limit = request.limit;
             let page = match answer {
                 Ok(page) => page,
@@ -385,7 +385,7 @@ impl Several<'_> {
                     continue;
                 }
                 // The rest of the poll, too: what was given already is known by its counts.
-                Err(fault) if fault.is_refusal() => return each(home, chunk, how, late_window, reach).await,
+                Err(fault) if fault.is_refusal() => return each(streams, chunk, how, late_window, reach).await,
                 Err(fault) if fault.is_not_found() && scope == Scope::Names => {
                     return find_gone(chunk, priority, fault).await;
                 }
@@ -401,7 +401,7 @@ impl Several<'_> {
                     of.entry(target.stream.id).or_insert_with(|| (target, Vec::new())).1.push(event);
                 }
             }
-            let mut give = Give { home, now, late_window, batches: Vec::new(), news: Vec::new() };
+            let mut give = Give { streams, now, late_window, batches: Vec::new(), news: Vec::new() };
             for (id, (target, events)) in of {
                 give.to(target, passes.entry(id).or_default(), events);
             }
@@ -418,7 +418,7 @@ impl Several<'_> {
             let to = if token.is_none() { Some(now) } else { newest.map(|newest| newest.min(now)) };
             outcome.asked = chunk.iter().map(|t| t.asked_to(to.unwrap_or(t.asked))).collect();
             if is_late && token.is_some() && empties >= EMPTY_RUN {
-                return each(home, chunk, how, late_window, reach).await;
+                return each(streams, chunk, how, late_window, reach).await;
             }
             // In a busy group each page brings what came since the last one, and there is no end.
             let is_behind = is_late && newest.is_none_or(|newest| newest < now);
@@ -450,7 +450,7 @@ async fn find_gone(chunk: &[Target], priority: Priority, fault: Fault) -> Outcom
 
 /// Hands one page's events to store and tails.
 struct Give<'a> {
-    home: &'a Arc<Streams>,
+    streams: &'a Arc<Streams>,
     now: Timestamp,
     late_window: Duration,
     batches: Vec<Batch>,
@@ -459,7 +459,7 @@ struct Give<'a> {
 
 impl Give<'_> {
     fn to(&mut self, target: &Target, pass: &mut Pass, events: Vec<LogEvent>) {
-        debug_assert!(Arc::ptr_eq(self.home, &target.stream.home));
+        debug_assert!(Arc::ptr_eq(self.streams, &target.stream.streams));
         let page = pass.page(events);
         if target.extent.complete {
             // The commit hands it to the tails too.
@@ -478,7 +478,7 @@ impl Give<'_> {
 
     async fn finish(mut self) -> Result<Given, Fault> {
         let given: Vec<StreamId> = self.batches.iter().map(|b| b.stream.id).collect();
-        let Committed { added, refused } = commit(self.home, self.batches).await?;
+        let Committed { added, refused } = commit(self.streams, self.batches).await?;
         if added > 0 {
             self.news.extend(given.into_iter().filter(|id| !refused.contains_key(id)));
         }

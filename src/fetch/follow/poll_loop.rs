@@ -105,7 +105,7 @@ impl Followed {
             since: Instant::now(),
             polled: false,
             idle: 0,
-            complete_at: stream.progress.borrow().complete.then(|| stream.home.shared.clock.now()),
+            complete_at: stream.progress.borrow().complete.then(|| stream.streams.shared.clock.now()),
             asked: None,
             quiet: 0,
         }
@@ -155,9 +155,9 @@ pub(crate) fn is_polled(stream: &Stream) -> bool {
 fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed) -> Arc<()>) -> Follow {
     let mut state = lock(&stream.group.following.state);
     let guard = guard(state.followed.entry(stream.id).or_insert_with(|| Followed::new(stream)));
-    if !state.running && !stream.home.shared.stopping.is_cancelled() {
+    if !state.running && !stream.streams.shared.stopping.is_cancelled() {
         state.running = true;
-        stream.home.shared.tasks.spawn(run(stream.home.clone(), stream.group.clone()));
+        stream.streams.shared.tasks.spawn(run(stream.streams.clone(), stream.group.clone()));
     }
     drop(state);
     Follow { _stream: stream.clone(), _guard: guard }
@@ -248,7 +248,7 @@ struct Slow {
 
 impl Slow {
     /// Takes what a poll that has ended brought; whether it is time for the next.
-    fn is_due(&mut self, home: &Streams, group: &Group, interval: Duration) -> bool {
+    fn is_due(&mut self, streams: &Streams, group: &Group, interval: Duration) -> bool {
         let Some(started) = self.started else { return true };
         if let Some((task, followed)) = &mut self.running {
             let Some(ended) = task.now_or_never() else { return false };
@@ -260,47 +260,47 @@ impl Slow {
             tell(group, &followed, &outcome);
             match outcome.fault {
                 Some(Fault::Stopping) => {}
-                Some(fault) => self.pace.failed(home, group, fault),
+                Some(fault) => self.pace.failed(streams, group, fault),
                 None => self.pace.worked(),
             }
         }
         started.elapsed() >= self.pace.pause(slowly(interval))
     }
 
-    fn start(&mut self, home: &Arc<Streams>, group: &Arc<Group>, turn: Vec<Turn>) {
+    fn start(&mut self, streams: &Arc<Streams>, group: &Arc<Group>, turn: Vec<Turn>) {
         if turn.is_empty() {
             return;
         }
-        let (started, now) = (Instant::now(), home.shared.clock.now());
+        let (started, now) = (Instant::now(), streams.shared.clock.now());
         self.started = Some(started);
-        match targets(home, turn, now, false) {
+        match targets(streams, turn, now, false) {
             Ok(targets) if targets.is_empty() => {}
             Ok(targets) => {
                 let how = self.line.how(Priority::Background, now, started);
                 let followed = streams_of(&targets);
-                let poll = poll::poll(home.clone(), group.clone(), targets, how);
-                self.running = Some((home.shared.tasks.spawn(poll), followed));
+                let poll = poll::poll(streams.clone(), group.clone(), targets, how);
+                self.running = Some((streams.shared.tasks.spawn(poll), followed));
             }
-            Err(fault) => self.pace.failed(home, group, fault),
+            Err(fault) => self.pace.failed(streams, group, fault),
         }
     }
 }
 
-async fn run(home: Arc<Streams>, group: Arc<Group>) {
+async fn run(streams: Arc<Streams>, group: Arc<Group>) {
     let mut pace = Pace::default();
     let mut rereads = Rereads::new();
     let (mut line, mut slow) = (Line::default(), Slow::default());
     let mut folded = Instant::now();
     let mut started = Instant::now();
     loop {
-        let interval = home.shared.settings.borrow().poll_interval;
+        let interval = streams.shared.settings.borrow().poll_interval;
         tokio::select! {
             biased;
-            () = home.shared.stopping.cancelled() => break,
+            () = streams.shared.stopping.cancelled() => break,
             () = tokio::time::sleep_until(started + pace.pause(interval)) => {}
         }
         let before = std::mem::replace(&mut started, Instant::now());
-        let slow_is_due = slow.is_due(&home, &group, interval);
+        let slow_is_due = slow.is_due(&streams, &group, interval);
         let (turn, slow_turn) = {
             let mut state = lock(&group.following.state);
             let took = started - before;
@@ -313,7 +313,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             }
             (turn, if slow_is_due { state.slow_turn() } else { Vec::new() })
         };
-        slow.start(&home, &group, slow_turn);
+        slow.start(&streams, &group, slow_turn);
         if turn.is_empty() {
             continue;
         }
@@ -321,20 +321,20 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
         if fold {
             folded = started;
         }
-        let moment = home.shared.clock.moment();
+        let moment = streams.shared.clock.moment();
         let now = moment.now;
-        let targets = match targets(&home, turn, now, fold) {
+        let targets = match targets(&streams, turn, now, fold) {
             Ok(targets) => targets,
             Err(fault) => {
-                pace.failed(&home, &group, fault);
+                pace.failed(&streams, &group, fault);
                 continue;
             }
         };
-        rereads.start_if_due(&home, &group, &targets, moment);
+        rereads.start_if_due(&streams, &group, &targets, moment);
         let followed = streams_of(&targets);
         // In a task of its own: a defect there must not end the loop.
-        let poll = poll::poll(home.clone(), group.clone(), targets, line.how(Priority::Following, now, started));
-        let task = home.shared.tasks.spawn(poll);
+        let poll = poll::poll(streams.clone(), group.clone(), targets, line.how(Priority::Following, now, started));
+        let task = streams.shared.tasks.spawn(poll);
         match task.await.unwrap_or_else(|_| Outcome { fault: Some(Fault::Died), ..Outcome::default() }) {
             Outcome { fault: Some(Fault::Stopping), .. } => break,
             outcome => {
@@ -342,7 +342,7 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
                 note(&group, &followed, &outcome);
                 tell(&group, &followed, &outcome);
                 match outcome.fault {
-                    Some(fault) => pace.failed(&home, &group, fault),
+                    Some(fault) => pace.failed(&streams, &group, fault),
                     None => pace.worked(),
                 }
             }
@@ -364,12 +364,12 @@ fn streams_of(targets: &[Target]) -> Vec<Polled> {
 }
 
 /// What each followed stream wants of this poll; streams that can't be asked for are left out.
-fn targets(home: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Result<Vec<Target>, Fault> {
-    let late_window = home.shared.settings.borrow().late_window;
+fn targets(streams: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Result<Vec<Target>, Fault> {
+    let late_window = streams.shared.settings.borrow().late_window;
     let mut targets = Vec::with_capacity(turn.len());
     for turn in turn {
         let stream = turn.stream.clone();
-        let Some(row) = home.shared.store.stream(stream.id)? else { continue };
+        let Some(row) = streams.shared.store.stream(stream.id)? else { continue };
         if row.gone || stream.check_class().is_err() {
             continue;
         }
@@ -473,9 +473,9 @@ impl Pace {
     }
 
     /// The report hears of the first failure of a row.
-    fn failed(&mut self, home: &Streams, group: &Group, fault: Fault) {
+    fn failed(&mut self, streams: &Streams, group: &Group, fault: Fault) {
         if self.failures == 0 {
-            home.report.error(&fault.about(&group.name));
+            streams.report.error(&fault.about(&group.name));
         }
         self.failures = self.failures.saturating_add(1);
     }

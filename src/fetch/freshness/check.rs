@@ -104,11 +104,15 @@ pub(crate) struct Swept {
 }
 
 /// Brings the complete streams among `wanted` up to date and notes what it vouches for; tells for which of them it can't.
-pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet<StreamId>) -> Result<Refused, Fault> {
+pub(crate) async fn check(
+    streams: Arc<Streams>,
+    group: Arc<Group>,
+    wanted: HashSet<StreamId>,
+) -> Result<Refused, Fault> {
     loop {
-        let trust = Trust::of(&home.shared.clock);
+        let trust = Trust::of(&streams.shared.clock);
         // At most once more: once the service's clock is known it stays known.
-        if let Some(refused) = check_by(&home, &group, &wanted, trust).await? {
+        if let Some(refused) = check_by(&streams, &group, &wanted, trust).await? {
             return Ok(refused);
         }
     }
@@ -116,8 +120,8 @@ pub(crate) async fn check(home: Arc<Streams>, group: Arc<Group>, wanted: HashSet
 
 /// Whether the first answer has come since a check of `waiting` began at `now`, and tells that it must begin anew: it may have taken for
 /// settled, or for the future, what isn't.
-fn was_misled(home: &Streams, members: &Members, waiting: &HashSet<StreamId>, trust: Trust, now: Moment) -> bool {
-    let clock = &home.shared.clock;
+fn was_misled(streams: &Streams, members: &Members, waiting: &HashSet<StreamId>, trust: Trust, now: Moment) -> bool {
+    let clock = &streams.shared.clock;
     if trust.is_by_service() || !clock.is_known() {
         return false;
     }
@@ -128,15 +132,15 @@ fn was_misled(home: &Streams, members: &Members, waiting: &HashSet<StreamId>, tr
 
 /// As `check`; `None` if it was misled by the machine's clock.
 async fn check_by(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     group: &Arc<Group>,
     wanted: &HashSet<StreamId>,
     trust: Trust,
 ) -> Result<Option<Refused>, Fault> {
-    let began = home.begin();
-    let now = home.shared.clock.moment();
-    let settings = home.shared.settings.borrow().clone();
-    let members = load(home, group, |_| true).await?;
+    let began = streams.begin();
+    let now = streams.shared.clock.moment();
+    let settings = streams.shared.settings.borrow().clone();
+    let members = load(streams, group, |_| true).await?;
     let waiting: HashSet<StreamId> = wanted.iter().copied().filter(|id| members.extents.contains_key(id)).collect();
     let (chain, past, from_edges, late, too_large, unread) = {
         let mut state = lock(&group.checks.state);
@@ -155,7 +159,7 @@ async fn check_by(
     let is_large = too_large.is_some_and(|(_, until)| Instant::now() < until);
     let due = small || from_edges.is_none_or(|at| at.elapsed() >= EDGES_INTERVAL) || (is_large && unread);
     let depths: &[Depth] = match late {
-        _ if home.refusals.get(Call::FilterLogEvents, &group.name).is_some() => &[],
+        _ if streams.refusals.get(Call::FilterLogEvents, &group.name).is_some() => &[],
         _ if due => &[Depth::Edges, Depth::Late, Depth::Near],
         Some(at) if at.elapsed() >= LATE_INTERVAL => &[Depth::Late, Depth::Near],
         _ => &[Depth::Near],
@@ -177,23 +181,23 @@ async fn check_by(
             continue;
         }
         tried = Some(plan.from);
-        let swept = sweep(home, group, &members, &[], plan.from, now, Priority::Refreshing, pages).await;
+        let swept = sweep(streams, group, &members, &[], plan.from, now, Priority::Refreshing, pages).await;
         let swept = match swept {
             Err(fault) if fault.is_refusal() => break,
             swept => swept?,
         };
-        if was_misled(home, &members, &waiting, trust, now) {
+        if was_misled(streams, &members, &waiting, trust, now) {
             return Ok(None);
         }
         if swept.drained {
             let near = *depth == Depth::Near && past.as_ref().is_some_and(|p| p.large);
             let back = back(past.as_ref(), *depth, settings.late_window);
             let settle_after = settings.settle_after;
-            let by_service = home.shared.clock.is_known();
-            let now = home.shared.clock.again(now);
+            let by_service = streams.shared.clock.is_known();
+            let now = streams.shared.clock.again(now);
             let done = Done { plan, near, back, began, now, swept, edges: &edges, settle_after, trust, by_service };
             note_whole(group, past.as_ref(), &done);
-            seal_aged(home, &members, &done).await?;
+            seal_aged(streams, &members, &done).await?;
             return Ok(Some(done.swept.refused));
         }
         lock(&group.checks.state).too_large = Some((plan.from, Instant::now() + TOO_LARGE));
@@ -205,10 +209,10 @@ async fn check_by(
     if due {
         lock(&group.checks.state).from_edges = Some(began);
     }
-    if was_misled(home, &members, &waiting, trust, now) {
+    if was_misled(streams, &members, &waiting, trust, now) {
         return Ok(None);
     }
-    by_names(home, group, &members, &edges, &waiting, &busy, back_more).await.map(Some)
+    by_names(streams, group, &members, &edges, &waiting, &busy, back_more).await.map(Some)
 }
 
 struct Done<'a> {
@@ -257,27 +261,27 @@ fn note_whole(group: &Group, past: Option<&Past>, done: &Done<'_>) {
 }
 
 /// Streams whose edges could not be relied on have been read from there on: they get edges that can be.
-async fn seal_aged(home: &Arc<Streams>, members: &Members, done: &Done<'_>) -> Result<(), Fault> {
+async fn seal_aged(streams: &Arc<Streams>, members: &Members, done: &Done<'_>) -> Result<(), Fault> {
     let mut seals = Vec::new();
     for (id, from) in done.edges {
         let aged = members.extents.get(id).is_some_and(|(_, extent)| !done.trust.holds_of(extent));
         if aged && *from >= done.plan.from && !done.swept.refused.contains_key(id) {
-            let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
+            let mut batch = Batch::events(streams.stream(*id)?, Vec::new(), true);
             batch.seal = Some(Seal { from: *from, began: done.now });
             seals.push(batch);
         }
     }
     // One that can't be written is read again next time.
-    commit(home, seals).await.map(drop)
+    commit(streams, seals).await.map(drop)
 }
 
 /// The complete streams of a group whose extents `is_wanted` takes.
 pub(crate) async fn load(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     group: &Group,
     is_wanted: impl Fn(&Extent) -> bool + Send + 'static,
 ) -> Result<Members, Fault> {
-    let store = home.shared.store.clone();
+    let store = streams.shared.store.clone();
     let id = group.id;
     let rows = tokio::task::spawn_blocking(move || store.complete_streams(id, is_wanted));
     Ok(Members::of(rows.await.map_err(|_| Fault::Died)??))
@@ -286,7 +290,7 @@ pub(crate) async fn load(
 /// Reads `names` (all, if empty) from `from` on, to the end or past `max_pages` pages of events, and keeps what belongs to members.
 #[allow(clippy::too_many_arguments)]
 pub(crate) async fn sweep(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     group: &Group,
     members: &Members,
     names: &[String],
@@ -295,7 +299,7 @@ pub(crate) async fn sweep(
     priority: Priority,
     max_pages: usize,
 ) -> Result<Swept, Fault> {
-    let settle_after = home.shared.settings.borrow().settle_after;
+    let settle_after = streams.shared.settings.borrow().settle_after;
     let mut passes: HashMap<StreamId, Pass> = HashMap::new();
     let mut swept = Swept::default();
     let (mut token, mut limit): (Option<String>, _) = (None, None);
@@ -312,7 +316,7 @@ pub(crate) async fn sweep(
             token: token.clone(),
             limit,
         };
-        let answer = home.filter(priority, &mut request).await;
+        let answer = streams.filter(priority, &mut request).await;
         limit = request.limit;
         let page = match answer {
             // A long read would else hardly ever come to its end where tokens are refused now and then.
@@ -335,7 +339,7 @@ pub(crate) async fn sweep(
         swept.pages_with_events += usize::from(!page.events.is_empty());
         empties = if page.events.is_empty() { empties + 1 } else { 0 };
         let is_over = is_over(page.events.iter().map(|(_, event)| event), now.latest, &mut pages_ahead);
-        keep(home, group, members, page.events, &mut passes, &mut swept).await?;
+        keep(streams, group, members, page.events, &mut passes, &mut swept).await?;
         match page.next {
             next if is_over || next.is_none() => {
                 swept.drained = true;
@@ -363,7 +367,7 @@ pub(crate) fn is_over<'a>(
 
 /// Commits one page's events of members, in one append; tells of names that are new.
 async fn keep(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     group: &Group,
     members: &Members,
     events: Vec<(String, LogEvent)>,
@@ -388,18 +392,18 @@ async fn keep(
     let mut batches = Vec::with_capacity(by_stream.len());
     for (id, events) in by_stream {
         let page = passes.entry(id).or_default().page(events);
-        let stream = home.stream(id)?;
+        let stream = streams.stream(id)?;
         batches.push(Batch::events(stream, page, true));
     }
-    swept.refused.extend(commit(home, batches).await?.refused);
+    swept.refused.extend(commit(streams, batches).await?.refused);
     let mut unknown = Vec::new();
     for name in strange {
-        if home.shared.store.stream_by_name(group.id, &name)?.is_none() {
+        if streams.shared.store.stream_by_name(group.id, &name)?.is_none() {
             unknown.push(name);
         }
     }
     if !unknown.is_empty() {
-        home.lister.learn(group.id, unknown);
+        streams.lister.learn(group.id, unknown);
     }
     Ok(())
 }
@@ -429,7 +433,7 @@ fn chunks(
 }
 
 async fn by_names(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     group: &Group,
     members: &Members,
     edges: &[(StreamId, Timestamp)],
@@ -437,20 +441,20 @@ async fn by_names(
     busy: &HashSet<String>,
     back: Duration,
 ) -> Result<Refused, Fault> {
-    let settle_after = home.shared.settings.borrow().settle_after;
+    let settle_after = streams.shared.settings.borrow().settle_after;
     let name_of = |id: &StreamId| members.extents.get(id).map(|(name, _)| name.clone());
     let leave_out = |id: StreamId| name_of(&id).is_none_or(|name| busy.contains(&name));
     let by_id: HashMap<StreamId, Timestamp> = edges.iter().copied().collect();
     let mut refused = Refused::new();
     for (ids, from) in chunks(edges, waiting, &leave_out) {
-        let began = home.begin();
-        let now = home.shared.clock.moment();
+        let began = streams.begin();
+        let now = streams.shared.clock.moment();
         let names: Vec<String> = ids.iter().filter_map(name_of).collect();
         let swept = match names.len() {
             1 => None,
             _ => {
                 let pages = pages_for(ids.iter().filter(|id| waiting.contains(id)).count());
-                match sweep(home, group, members, &names, from, now, Priority::Refreshing, pages).await {
+                match sweep(streams, group, members, &names, from, now, Priority::Refreshing, pages).await {
                     Ok(swept) => Some(swept),
                     // One of them may be gone; reading each by itself tells which.
                     Err(fault) if fault.is_not_found() || fault.is_refusal() => None,
@@ -459,20 +463,20 @@ async fn by_names(
             }
         };
         if let Some(swept) = swept.filter(|s| s.drained) {
-            let trust = Trust::of(&home.shared.clock);
+            let trust = Trust::of(&streams.shared.clock);
             let mut seals = Vec::new();
             let kept: Vec<StreamId> = ids.iter().copied().filter(|id| !swept.refused.contains_key(id)).collect();
             for id in &kept {
                 let old = by_id.get(id).copied().unwrap_or(Timestamp::EPOCH);
                 let aged = members.extents.get(id).is_some_and(|(_, extent)| !trust.holds_of(extent));
                 if aged || now.earliest - settle_after >= old + back + SEAL_STEP {
-                    let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
+                    let mut batch = Batch::events(streams.stream(*id)?, Vec::new(), true);
                     batch.seal = Some(Seal { from: old, began: now });
                     seals.push(batch);
                 }
             }
             // A row that can't be written is read from the same edge again.
-            commit(home, seals).await?;
+            commit(streams, seals).await?;
             lock(&group.checks.state).note_reads(kept, began);
             refused.extend(swept.refused);
             continue;
@@ -481,7 +485,7 @@ async fn by_names(
         let mut alone = Vec::new();
         for id in ids.into_iter().filter(|id| waiting.contains(id)) {
             let from = by_id.get(&id).copied().unwrap_or(Timestamp::EPOCH);
-            let read = read_from(home.stream(id)?, Priority::Refreshing, from, Arc::downgrade(&waits));
+            let read = read_from(streams.stream(id)?, Priority::Refreshing, from, Arc::downgrade(&waits));
             alone.push(read.map(move |read| (id, read)));
         }
         let mut reads = futures_util::stream::iter(alone).buffer_unordered(SIDE_BY_SIDE);

@@ -114,14 +114,14 @@ fn next_hint(row: &StreamRow, retention_begins: Option<Timestamp>, from: Option<
 impl Stream {
     /// Where a read that would begin at `from` begins, if what lies there gave nothing a moment ago; it settles nothing then.
     pub(crate) fn past_the_desert(&self, from: Option<Timestamp>) -> Option<Timestamp> {
-        self.home.deserts.passed(self.id, from)
+        self.streams.deserts.passed(self.id, from)
     }
 
     /// Where a read goes on that met nothing but empty pages behind `at`; `None` if nothing tells of a better place.
     pub(crate) fn leave_desert(&self, at: Option<Timestamp>) -> Result<Option<Timestamp>, Error> {
         let hint = next_hint(&self.row()?, self.retention_begins(), at);
         if let Some(hint) = hint {
-            self.home.deserts.note(self.id, hint);
+            self.streams.deserts.note(self.id, hint);
         }
         Ok(hint)
     }
@@ -130,10 +130,10 @@ impl Stream {
     pub(crate) fn look_again(self: &Arc<Self>) {
         // A row that can't be read is told to the reader.
         let Ok(row) = self.row() else { return };
-        let now = self.home.shared.clock.now();
-        let Some(end) = self.home.deserts.may_look(self.id, row.extent.oldest.unwrap_or(now)) else { return };
-        let (stream, stopping) = (Arc::clone(self), self.home.shared.stopping.clone());
-        self.home.shared.tasks.spawn(async move {
+        let now = self.streams.shared.clock.now();
+        let Some(end) = self.streams.deserts.may_look(self.id, row.extent.oldest.unwrap_or(now)) else { return };
+        let (stream, stopping) = (Arc::clone(self), self.streams.shared.stopping.clone());
+        self.streams.shared.tasks.spawn(async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 looked = stream.read_desert(end) => {
@@ -160,8 +160,8 @@ impl Stream {
         if let Drained::All(_) = drain(read, &|| true).await? {
             let mut whole = Batch::events(Arc::clone(self), Vec::new(), true);
             whole.doubted = Some(false);
-            commit_one(&self.home, whole).await?;
-            self.home.deserts.forget(self.id);
+            commit_one(&self.streams, whole).await?;
+            self.streams.deserts.forget(self.id);
             self.doubted.store(false, Ordering::Relaxed);
             self.is_up_to_date(By::Read);
         }
@@ -174,15 +174,15 @@ impl Stream {
         match told.last_event.max(told.first_event) {
             Some(newest) => Ok(self.retention_begins().is_some_and(|begins| newest < begins)),
             // The listing lags, by an hour perhaps: of a new stream it says nothing yet.
-            None => Ok(told.created + DAY < self.home.shared.clock.moment().earliest),
+            None => Ok(told.created + DAY < self.streams.shared.clock.moment().earliest),
         }
     }
 
     /// The oldest moment that the group's retention keeps; `None` keeps all.
     fn retention_begins(&self) -> Option<Timestamp> {
-        let group = self.home.shared.store.group(self.group.id).ok().flatten();
+        let group = self.streams.shared.store.group(self.group.id).ok().flatten();
         let days = group.and_then(|row| row.group.retention_days)?;
-        Some(self.home.shared.clock.now() - DAY * days)
+        Some(self.streams.shared.clock.now() - DAY * days)
     }
 
     /// Whether the service may have dropped an event stamped so by now.

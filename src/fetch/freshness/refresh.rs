@@ -206,9 +206,9 @@ pub(crate) fn serves_now(stream: &Stream, wanted: Wanted) -> bool {
     if stream.doubted.load(Ordering::Relaxed) {
         return false;
     }
-    let shared = &stream.home.shared;
+    let shared = &stream.streams.shared;
     let mut state = lock(&stream.group.checks.state);
-    state.note_suspended(stream.home.shared.clock.machine().suspended(), || stream.home.begin());
+    state.note_suspended(stream.streams.shared.clock.machine().suspended(), || stream.streams.begin());
     let need = state.need(stream.id, Instant::now(), wanted, shared);
     let vouched = state.vouched(stream.id, &need);
     if let Some(began) = vouched {
@@ -239,17 +239,17 @@ pub(crate) async fn bring_up_to_date(stream: &Arc<Stream>, called: Instant, want
 
 /// What is committed and could not be shown then is shown now, unless that fails again: the check hasn't met it, for it isn't new.
 async fn show_committed(stream: &Arc<Stream>) -> Result<(), Fault> {
-    if !stream.home.shared.store.is_unshown(stream.id) {
+    if !stream.streams.shared.store.is_unshown(stream.id) {
         return Ok(());
     }
-    commit_one(&stream.home, Batch::events(stream.clone(), Vec::new(), true)).await.map(drop)
+    commit_one(&stream.streams, Batch::events(stream.clone(), Vec::new(), true)).await.map(drop)
 }
 
 /// Waits until a check has served the open, or has failed to: then why.
 async fn join_check(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Result<Option<Error>, Error> {
-    let home = &stream.home;
+    let streams = &stream.streams;
     let group = &stream.group;
-    let time = home.shared.settings.borrow().patience.mul_f64(PATIENCE);
+    let time = streams.shared.settings.borrow().patience.mul_f64(PATIENCE);
     let mut patience = Deadline::after(time);
     let mut ended = group.checks.ended.subscribe();
     let mut progress = stream.progress();
@@ -257,8 +257,8 @@ async fn join_check(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Re
     let mut waiter = None;
     let need = {
         let mut state = lock(&group.checks.state);
-        state.note_suspended(home.shared.clock.machine().suspended(), || home.begin());
-        state.need(stream.id, called, wanted, &home.shared)
+        state.note_suspended(streams.shared.clock.machine().suspended(), || streams.begin());
+        state.need(stream.id, called, wanted, &streams.shared)
     };
     loop {
         ended.borrow_and_update();
@@ -284,11 +284,11 @@ async fn join_check(stream: &Arc<Stream>, called: Instant, wanted: Wanted) -> Re
             }
             if !state.running {
                 state.running = true;
-                home.shared.tasks.spawn(run(home.clone(), group.clone()));
+                streams.shared.tasks.spawn(run(streams.clone(), group.clone()));
             }
         }
         tokio::select! {
-            () = home.shared.stopping.cancelled() => return Err(Fault::Stopping.about(&stream.subject)),
+            () = streams.shared.stopping.cancelled() => return Err(Fault::Stopping.about(&stream.subject)),
             // The senders live in the group and the stream, which this function holds.
             _ = ended.changed() => {}
             _ = progress.changed() => patience.renew(time),
@@ -313,7 +313,7 @@ impl Drop for Waiting {
 }
 
 /// Checks until nothing waits.
-async fn run(home: Arc<Streams>, group: Arc<Group>) {
+async fn run(streams: Arc<Streams>, group: Arc<Group>) {
     loop {
         let wanted = {
             let mut state = lock(&group.checks.state);
@@ -327,18 +327,18 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
             }
             wanted
         };
-        let began = home.begin();
+        let began = streams.begin();
         // In a task of its own: a defect there must not leave `running` set for ever.
-        let task = home.shared.tasks.spawn(check::check(home.clone(), group.clone(), wanted.clone()));
+        let task = streams.shared.tasks.spawn(check::check(streams.clone(), group.clone(), wanted.clone()));
         let outcome = task.await.unwrap_or(Err(Fault::Died));
-        save_vouch(&home.shared, &group, false);
+        save_vouch(&streams.shared, &group, false);
         for fault in outcome.as_ref().map_or_else(|fault| vec![fault], |refused| refused.values().collect()) {
-            home.failed_by(fault).await;
+            streams.failed_by(fault).await;
         }
         let (refused, failed) = match outcome {
-            Ok(refused) => (tell_refused(&home, refused), None),
+            Ok(refused) => (tell_refused(&streams, refused), None),
             Err(Fault::Stopping) => (Vec::new(), Some(Fault::Stopping.about(&group.name))),
-            Err(fault) => (Vec::new(), Some(tell(&home, &group, &wanted, fault))),
+            Err(fault) => (Vec::new(), Some(tell(&streams, &group, &wanted, fault))),
         };
         {
             let mut state = lock(&group.checks.state);
@@ -354,19 +354,19 @@ async fn run(home: Arc<Streams>, group: Arc<Group>) {
 }
 
 /// A check failed: the report hears it once, each waiting stream has it in its progress.
-fn tell(home: &Arc<Streams>, group: &Group, wanted: &HashSet<StreamId>, fault: Fault) -> Error {
+fn tell(streams: &Arc<Streams>, group: &Group, wanted: &HashSet<StreamId>, fault: Fault) -> Error {
     let error = fault.about(&group.name);
-    home.report.error(&error);
-    for stream in wanted.iter().filter_map(|id| home.stream(*id).ok()) {
+    streams.report.error(&error);
+    for stream in wanted.iter().filter_map(|id| streams.stream(*id).ok()) {
         stream.note_failure(error.clone());
     }
     error
 }
 
 /// What could not be kept of single streams; each has it in its progress.
-fn tell_refused(home: &Arc<Streams>, refused: Refused) -> Vec<(StreamId, Error)> {
+fn tell_refused(streams: &Arc<Streams>, refused: Refused) -> Vec<(StreamId, Error)> {
     let told = refused.into_iter().filter_map(|(id, fault)| {
-        let stream = home.stream(id).ok()?;
+        let stream = streams.stream(id).ok()?;
         let error = fault.about(&stream.subject);
         stream.note_failure(error.clone());
         Some((id, error))
@@ -404,8 +404,8 @@ fn has_backfill(row: &StreamRow, now: Timestamp) -> bool {
 /// Reads the stream again, whole, if the listing tells of events that no tail shows.
 async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
     let row = stream.row()?;
-    let home = &stream.home;
-    if row.gone || !has_backfill(&row, home.shared.clock.moment().latest) {
+    let streams = &stream.streams;
+    if row.gone || !has_backfill(&row, streams.shared.clock.moment().latest) {
         return Ok(());
     }
     let state = &stream.group.checks.state;
@@ -415,11 +415,11 @@ async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
     // Lives as long as this future: a caller that withdraws ends the read after the page in flight.
     let waits = Arc::new(());
     let read = read_from(stream.clone(), Priority::Refreshing, Timestamp::EPOCH, Arc::downgrade(&waits));
-    match home.shared.tasks.spawn(read).await.unwrap_or(Err(Fault::Died)) {
+    match streams.shared.tasks.spawn(read).await.unwrap_or(Err(Fault::Died)) {
         Ok(()) => Ok(()),
         Err(Fault::Stopping) => Err(Fault::Stopping.about(&stream.subject)),
         Err(fault) => {
-            home.failed_by(&fault).await;
+            streams.failed_by(&fault).await;
             stream.check_health()?;
             let is_own = fault.is_of_one_stream();
             let error = fault.about(&stream.subject);
@@ -441,8 +441,8 @@ pub(crate) async fn read_from(
     from: Timestamp,
     waits: Weak<()>,
 ) -> Result<(), Fault> {
-    let began = stream.home.begin();
-    let clock = &stream.home.shared.clock;
+    let began = stream.streams.begin();
+    let clock = &stream.streams.shared.clock;
     let mut now = clock.moment();
     let mut end = now.latest + Duration::from_millis(1);
     let settled = stream.row()?.extent.settled_to;
@@ -485,7 +485,7 @@ pub(crate) async fn read_from(
         stream.doubted.store(true, Ordering::Relaxed);
     }
     last.beat = true;
-    commit_one(&stream.home, last).await?;
+    commit_one(&stream.streams, last).await?;
     was_read(&stream, began);
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Rereads {
     }
 
     /// Starts what is due, one at a time, in the background.
-    pub(crate) fn start_if_due(&mut self, home: &Arc<Streams>, group: &Arc<Group>, targets: &[Target], now: Moment) {
+    pub(crate) fn start_if_due(&mut self, streams: &Arc<Streams>, group: &Arc<Group>, targets: &[Target], now: Moment) {
         match self.running.take() {
             Some((started, task)) if !task.is_finished() => {
                 self.running = Some((started, task));
@@ -51,7 +51,7 @@ impl Rereads {
             }
             Some((started, mut task)) => {
                 let calls = finished(&mut task);
-                let not_before = started + stretch(home, calls);
+                let not_before = started + stretch(streams, calls);
                 self.late_at = self.late_at.max(not_before);
                 self.settle_at = self.settle_at.max(not_before);
             }
@@ -67,7 +67,7 @@ impl Rereads {
         if settle {
             self.settle_at = instant + SETTLE_INTERVAL;
         }
-        let task = home.shared.tasks.spawn(again(home.clone(), group.clone(), complete, now, settle));
+        let task = streams.shared.tasks.spawn(again(streams.clone(), group.clone(), complete, now, settle));
         self.running = Some((instant, task));
     }
 }
@@ -82,8 +82,8 @@ fn finished(task: &mut JoinHandle<u64>) -> u64 {
 }
 
 /// Seconds over which so many calls are a fifth of the quota.
-fn stretch(home: &Streams, calls: u64) -> Duration {
-    let quotas = home.shared.settings.borrow().quotas;
+fn stretch(streams: &Streams, calls: u64) -> Duration {
+    let quotas = streams.shared.settings.borrow().quotas;
     let rate = quotas.get_log_events.min(quotas.filter_log_events).max(0.1);
     Duration::from_secs_f64(calls as f64 / (SHARE * rate))
 }
@@ -100,12 +100,12 @@ fn proof(settle: bool) -> By {
 }
 
 /// Returns the calls made; a failure is nobody's concern: the next round does it.
-async fn again(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, now: Moment, settle: bool) -> u64 {
+async fn again(streams: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, now: Moment, settle: bool) -> u64 {
     let (late_window, settle_after) = {
-        let settings = home.shared.settings.borrow();
+        let settings = streams.shared.settings.borrow();
         (settings.late_window, settings.settle_after)
     };
-    let trust = Trust::of(&home.shared.clock);
+    let trust = Trust::of(&streams.shared.clock);
     let chain = group.chain(trust);
     for target in &mut targets {
         target.extent.settled_to = edge(&target.extent, chain, settle_after, trust);
@@ -122,10 +122,10 @@ async fn again(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, 
     let (alone, together) = together.split_at(split);
     let mut result = Ok(());
     for (from, target) in alone {
-        result = result.and(one(&home, target, *from, now, settle, &calls).await);
+        result = result.and(one(&streams, target, *from, now, settle, &calls).await);
     }
     for chunk in together.chunks(NAMES) {
-        result = result.and(several(&home, &group, chunk, now, settle, &calls).await);
+        result = result.and(several(&streams, &group, chunk, now, settle, &calls).await);
     }
     if let Err(fault) = result
         && !matches!(fault, Fault::Stopping)
@@ -136,7 +136,7 @@ async fn again(home: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, 
 }
 
 async fn one(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     target: &Target,
     from: Timestamp,
     now: Moment,
@@ -164,13 +164,13 @@ async fn one(
     // One that is stuck on empty pages settles nothing.
     if let Drained::All(_) = drained {
         target.stream.is_up_to_date(proof(settle));
-        seal(home, &[(from, target.clone())], now, settle).await?;
+        seal(streams, &[(from, target.clone())], now, settle).await?;
     }
     Ok(())
 }
 
 async fn several(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     group: &Group,
     chunk: &[(Timestamp, Target)],
     now: Moment,
@@ -181,13 +181,13 @@ async fn several(
     let rows = chunk.iter().map(|(_, t)| (t.stream.id, t.stream.name.clone(), t.extent)).collect();
     let members = Members::of(rows);
     let names: Vec<String> = chunk.iter().map(|(_, t)| t.stream.name.clone()).collect();
-    let swept = match sweep(home, group, &members, &names, from, now, Priority::Background, usize::MAX).await {
-        Err(fault) if fault.is_refusal() => return each(home, chunk, now, settle, calls).await,
+    let swept = match sweep(streams, group, &members, &names, from, now, Priority::Background, usize::MAX).await {
+        Err(fault) if fault.is_refusal() => return each(streams, chunk, now, settle, calls).await,
         swept => swept?,
     };
     calls.fetch_add(swept.pages as u64, Ordering::Relaxed);
     if !swept.drained {
-        return each(home, chunk, now, settle, calls).await;
+        return each(streams, chunk, now, settle, calls).await;
     }
     for (_, target) in chunk {
         match swept.refused.get(&target.stream.id) {
@@ -196,12 +196,12 @@ async fn several(
         }
     }
     let kept: Vec<_> = chunk.iter().filter(|(_, t)| !swept.refused.contains_key(&t.stream.id)).cloned().collect();
-    seal(home, &kept, now, settle).await
+    seal(streams, &kept, now, settle).await
 }
 
 /// Each by itself, where a call for several doesn't do it. One that fails keeps none of the others from being read.
 async fn each(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     chunk: &[(Timestamp, Target)],
     now: Moment,
     settle: bool,
@@ -209,13 +209,13 @@ async fn each(
 ) -> Result<(), Fault> {
     let mut result = Ok(());
     for (from, target) in chunk {
-        result = result.and(one(home, target, *from, now, settle, calls).await);
+        result = result.and(one(streams, target, *from, now, settle, calls).await);
     }
     result
 }
 
 /// Moves the settled edges on.
-async fn seal(home: &Arc<Streams>, read: &[(Timestamp, Target)], now: Moment, settle: bool) -> Result<(), Fault> {
+async fn seal(streams: &Arc<Streams>, read: &[(Timestamp, Target)], now: Moment, settle: bool) -> Result<(), Fault> {
     if !settle {
         return Ok(());
     }
@@ -225,5 +225,5 @@ async fn seal(home: &Arc<Streams>, read: &[(Timestamp, Target)], now: Moment, se
         batch.read_to = Some(now);
         batch
     });
-    commit(home, batches.collect()).await.map(drop)
+    commit(streams, batches.collect()).await.map(drop)
 }

@@ -41,19 +41,19 @@ impl Aged {
 }
 
 /// Reads again what has to be, once the service's clock is known. Ends when all is done or the mount stops.
-pub(crate) async fn run(home: Arc<Streams>) {
-    let stopping = home.shared.stopping.clone();
+pub(crate) async fn run(streams: Arc<Streams>) {
+    let stopping = streams.shared.stopping.clone();
     tokio::select! {
         () = stopping.cancelled() => {}
-        () = until_done(&home) => {}
+        () = until_done(&streams) => {}
     }
 }
 
-async fn until_done(home: &Arc<Streams>) {
-    home.shared.clock.known().await;
+async fn until_done(streams: &Arc<Streams>) {
+    streams.shared.clock.known().await;
     let mut pause = PAUSE;
     loop {
-        match all(home).await {
+        match all(streams).await {
             Ok(0) => return,
             Ok(left) => tracing::debug!(left, "streams are yet to be read again"),
             Err(Fault::Stopping) => return,
@@ -65,33 +65,33 @@ async fn until_done(home: &Arc<Streams>) {
 }
 
 /// One pass over all groups; how many streams are left.
-async fn all(home: &Arc<Streams>) -> Result<usize, Fault> {
-    let groups = aged_groups(home).await?;
+async fn all(streams: &Arc<Streams>) -> Result<usize, Fault> {
+    let groups = aged_groups(streams).await?;
     let total: usize = groups.iter().map(|(_, count)| count).sum();
-    home.aged.0.store(total, Ordering::Relaxed);
+    streams.aged.0.store(total, Ordering::Relaxed);
     if total == 0 {
         return Ok(0);
     }
     tracing::info!(streams = total, "streams whose settled edges an unknown clock set are read once more");
     let mut left = 0;
     for (group, _) in groups {
-        left += one_group(home, &group).await?;
+        left += one_group(streams, &group).await?;
     }
-    home.aged.0.store(left, Ordering::Relaxed);
+    streams.aged.0.store(left, Ordering::Relaxed);
     Ok(left)
 }
 
 /// Groups with such streams, and how many each has.
-async fn aged_groups(home: &Arc<Streams>) -> Result<Vec<(Arc<Group>, usize)>, Fault> {
+async fn aged_groups(streams: &Arc<Streams>) -> Result<Vec<(Arc<Group>, usize)>, Fault> {
     let mut found = Vec::new();
     let mut after = 0;
     loop {
-        let rows = home.shared.store.groups_after(after, GROUPS)?;
+        let rows = streams.shared.store.groups_after(after, GROUPS)?;
         let Some(last) = rows.last() else { return Ok(found) };
         after = last.seq;
         for row in rows.into_iter().filter(|row| row.group.class == LogClass::Standard) {
-            let group = home.group(row.id)?;
-            let count = aged(home, &group).await?.len();
+            let group = streams.group(row.id)?;
+            let count = aged(streams, &group).await?.len();
             if count > 0 {
                 found.push((group, count));
             }
@@ -100,10 +100,10 @@ async fn aged_groups(home: &Arc<Streams>) -> Result<Vec<(Arc<Group>, usize)>, Fa
 }
 
 /// Those of a group's streams, with the moment from which each is read again.
-async fn aged(home: &Arc<Streams>, group: &Group) -> Result<Vec<(StreamId, String, Extent, Timestamp)>, Fault> {
-    let trust = Trust::of(&home.shared.clock);
+async fn aged(streams: &Arc<Streams>, group: &Group) -> Result<Vec<(StreamId, String, Extent, Timestamp)>, Fault> {
+    let trust = Trust::of(&streams.shared.clock);
     // Nearly always none: each start looks at all groups.
-    let members = load(home, group, move |extent| !trust.holds_of(extent)).await?;
+    let members = load(streams, group, move |extent| !trust.holds_of(extent)).await?;
     let mut aged: Vec<_> =
         members.all().map(|(id, name, extent)| (id, name.to_owned(), *extent, own_edge(extent, trust))).collect();
     aged.sort_by_key(|(.., from)| *from);
@@ -111,38 +111,38 @@ async fn aged(home: &Arc<Streams>, group: &Group) -> Result<Vec<(StreamId, Strin
 }
 
 /// Reads a group's again, a hundred a call; how many could not be.
-async fn one_group(home: &Arc<Streams>, group: &Arc<Group>) -> Result<usize, Fault> {
+async fn one_group(streams: &Arc<Streams>, group: &Arc<Group>) -> Result<usize, Fault> {
     let mut failed = 0;
-    for chunk in aged(home, group).await?.chunks(NAMES) {
-        let now = home.shared.clock.moment();
+    for chunk in aged(streams, group).await?.chunks(NAMES) {
+        let now = streams.shared.clock.moment();
         let members = Members::of(chunk.iter().map(|(id, name, extent, _)| (*id, name.clone(), *extent)).collect());
         let names: Vec<String> = chunk.iter().map(|(_, name, ..)| name.clone()).collect();
         let from = chunk.first().map_or(Timestamp::EPOCH, |(.., from)| *from);
-        match sweep(home, group, &members, &names, from, now, Priority::Background, PAGES).await {
+        match sweep(streams, group, &members, &names, from, now, Priority::Background, PAGES).await {
             Ok(swept) if swept.drained => {
                 let mut seals = Vec::with_capacity(chunk.len());
                 for (id, .., from) in chunk.iter().filter(|(id, ..)| !swept.refused.contains_key(id)) {
-                    let mut batch = Batch::events(home.stream(*id)?, Vec::new(), true);
+                    let mut batch = Batch::events(streams.stream(*id)?, Vec::new(), true);
                     batch.seal = Some(Seal { from: *from, began: now });
                     seals.push(batch);
                 }
-                failed += swept.refused.len() + commit(home, seals).await?.refused.len();
+                failed += swept.refused.len() + commit(streams, seals).await?.refused.len();
             }
             // One of them may be gone, or there is too much: each by itself.
-            Ok(_) => failed += each(home, chunk).await?,
-            Err(fault) if fault.is_not_found() || fault.is_refusal() => failed += each(home, chunk).await?,
+            Ok(_) => failed += each(streams, chunk).await?,
+            Err(fault) if fault.is_not_found() || fault.is_refusal() => failed += each(streams, chunk).await?,
             Err(fault) => return Err(fault),
         }
-        let _ = home.aged.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(chunk.len()));
+        let _ = streams.aged.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(chunk.len()));
     }
     Ok(failed)
 }
 
-async fn each(home: &Arc<Streams>, chunk: &[(StreamId, String, Extent, Timestamp)]) -> Result<usize, Fault> {
+async fn each(streams: &Arc<Streams>, chunk: &[(StreamId, String, Extent, Timestamp)]) -> Result<usize, Fault> {
     let waits = Arc::new(());
     let mut failed = 0;
     for (id, .., from) in chunk {
-        match read_from(home.stream(*id)?, Priority::Background, *from, Arc::downgrade(&waits)).await {
+        match read_from(streams.stream(*id)?, Priority::Background, *from, Arc::downgrade(&waits)).await {
             // What the service doesn't have any more is all there already.
             Ok(()) | Err(Fault::Known(_)) => {}
             Err(fault) if fault.is_of_one_stream() => failed += 1,

@@ -28,7 +28,7 @@ pub(crate) struct Foreseen {
 
 /// Reads ahead until the listing has ended, or there is nothing more that is worth it; then waits for the listing.
 pub(crate) async fn foresee(
-    home: &Arc<Streams>,
+    streams: &Arc<Streams>,
     group: &Group,
     began: Timestamp,
     mut listing: watch::Receiver<Progress>,
@@ -38,9 +38,9 @@ pub(crate) async fn foresee(
     let (mut token, mut limit, mut pages_ahead): (Option<String>, _, _) = (None, None, 0);
     while foreseen.as_ref().is_none_or(|all| all.pages < MOST_PAGES) && !is_listed(&listing.borrow()) {
         // Long reads hold pages, too: there is room for so many in all.
-        let Ok(room) = home.ahead.clone().try_acquire_owned() else { break };
+        let Ok(room) = streams.ahead.clone().try_acquire_owned() else { break };
         let mut request = FilterEvents { limit, ..request(group, &[], None, began, token.clone()) };
-        let answer = home.filter(Priority::Background, &mut request).await;
+        let answer = streams.filter(Priority::Background, &mut request).await;
         limit = request.limit;
         let page = match answer {
             // What was read so far is good: the sweep goes on with a token of its own.
@@ -71,7 +71,7 @@ pub(crate) async fn foresee(
         }
     }
     tokio::select! {
-        () = home.shared.stopping.cancelled() => return Err(Fault::Stopping),
+        () = streams.shared.stopping.cancelled() => return Err(Fault::Stopping),
         // The sender lives as long as the listings.
         listed = listing.wait_for(is_listed) => drop(listed),
     }

@@ -91,13 +91,13 @@ impl Large {
 }
 
 /// Downloads what is left until that is all, or nobody walks any more.
-pub(crate) async fn read_ahead(home: Arc<Streams>, group: Arc<Group>, large: Arc<Large>) {
+pub(crate) async fn read_ahead(streams: Arc<Streams>, group: Arc<Group>, large: Arc<Large>) {
     let mut downloads = FuturesUnordered::new();
     let mut by_filter = 0;
     let mut places = group.access_pattern.places();
-    while group.access_pattern.is_there() && !home.shared.stopping.is_cancelled() {
+    while group.access_pattern.is_there() && !streams.shared.stopping.is_cancelled() {
         loop {
-            let most = |call| home.shared.service.parallelism(call).unwrap_or(1).clamp(1, MOST);
+            let most = |call| streams.shared.service.parallelism(call).unwrap_or(1).clamp(1, MOST);
             let via = if downloads.len() - by_filter < most(Call::GetLogEvents) {
                 Via::Get
             } else if by_filter < most(Call::FilterLogEvents) && !group.access_pattern.is_swept() {
@@ -108,7 +108,7 @@ pub(crate) async fn read_ahead(home: Arc<Streams>, group: Arc<Group>, large: Arc
             let next = places.borrow_and_update().as_ref().and_then(|place| large.next(place));
             let Some(id) = next else { break };
             by_filter += usize::from(via == Via::Filter);
-            downloads.push(one(&home, id, via));
+            downloads.push(one(&streams, id, via));
         }
         if downloads.is_empty() && large.is_over() {
             return;
@@ -119,15 +119,15 @@ pub(crate) async fn read_ahead(home: Arc<Streams>, group: Arc<Group>, large: Arc
             // The sender lives in the group.
             _ = places.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
-            () = home.shared.stopping.cancelled() => {}
+            () = streams.shared.stopping.cancelled() => {}
         }
     }
 }
 
 /// Downloads one if it still is to be; gives back by which call.
-async fn one(home: &Arc<Streams>, id: StreamId, via: Via) -> Via {
+async fn one(streams: &Arc<Streams>, id: StreamId, via: Via) -> Via {
     // What is wrong with it is met by whoever opens it.
-    if let Ok(stream) = home.stream(id) {
+    if let Ok(stream) = streams.stream(id) {
         first_copy::ahead_of_readers(&stream, via).await;
     }
     via

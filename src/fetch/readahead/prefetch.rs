@@ -62,24 +62,24 @@ const REST: Duration = Duration::from_millis(200);
 
 /// Somebody opens a stream that isn't complete: the third of them begins a sweep.
 pub(crate) fn opened_cold(stream: &Stream) {
-    let (access_pattern, shared) = (&stream.group.access_pattern, &stream.home.shared);
+    let (access_pattern, shared) = (&stream.group.access_pattern, &stream.streams.shared);
     access_pattern.opened(stream.id, &stream.name);
     if stream.group.class != LogClass::Standard || shared.stopping.is_cancelled() {
         return;
     }
     if access_pattern.opened_cold(stream.id) {
-        shared.tasks.spawn(run(stream.home.clone(), stream.group.clone(), None));
+        shared.tasks.spawn(run(stream.streams.clone(), stream.group.clone(), None));
     }
 }
 
 /// A program that searches what it lists opens the folder, whose listing stands so.
-pub(crate) fn searched(home: &Arc<Streams>, group: &Arc<Group>, listing: watch::Receiver<Progress>) {
-    if group.class != LogClass::Standard || home.shared.stopping.is_cancelled() {
+pub(crate) fn searched(streams: &Arc<Streams>, group: &Arc<Group>, listing: watch::Receiver<Progress>) {
+    if group.class != LogClass::Standard || streams.shared.stopping.is_cancelled() {
         return;
     }
     let is_listed = is_listed(&listing.borrow());
     if group.access_pattern.searches(is_listed) {
-        home.shared.tasks.spawn(run(home.clone(), group.clone(), Some(listing)));
+        streams.shared.tasks.spawn(run(streams.clone(), group.clone(), Some(listing)));
     }
 }
 
@@ -88,9 +88,9 @@ pub(crate) fn is_listed(listing: &Progress) -> bool {
     listing.phase != Phase::First
 }
 
-async fn run(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) {
+async fn run(streams: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) {
     // In a task of its own: a defect there must not keep the next sweep away for ever.
-    let task = home.shared.tasks.spawn(sweep(home.clone(), group.clone(), listing));
+    let task = streams.shared.tasks.spawn(sweep(streams.clone(), group.clone(), listing));
     let pause = match task.await.unwrap_or(Err(Fault::Died)) {
         Ok(()) | Err(Fault::Stopping) => PAUSE,
         Err(fault) => {
@@ -119,7 +119,7 @@ struct Member {
 }
 
 struct Sweep {
-    home: Arc<Streams>,
+    streams: Arc<Streams>,
     group: Arc<Group>,
     /// By exact name.
     members: BTreeMap<String, Member>,
@@ -136,18 +136,22 @@ enum End {
     Large(Option<Timestamp>),
 }
 
-async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) -> Result<(), Fault> {
-    let (began, began_at) = (home.shared.clock.moment(), home.begin());
+async fn sweep(
+    streams: Arc<Streams>,
+    group: Arc<Group>,
+    listing: Option<watch::Receiver<Progress>>,
+) -> Result<(), Fault> {
+    let (began, began_at) = (streams.shared.clock.moment(), streams.begin());
     let foreseen = match listing {
-        Some(listing) => foresee(&home, &group, began.latest, listing).await?,
+        Some(listing) => foresee(&streams, &group, began.latest, listing).await?,
         None => None,
     };
-    let members = load(&home, &group, began.now).await?;
+    let members = load(&streams, &group, began.now).await?;
     if members.len() < LEAST {
         return Ok(());
     }
     let by_names = 3 * members.len().div_ceil(NAMES);
-    let mut sweep = Sweep { home, group, members, began, began_at };
+    let mut sweep = Sweep { streams, group, members, began, began_at };
     if sweep.members.values().any(|member| member.bytes > LARGE) {
         // Nobody reads the first pages of all.
         drop(foreseen);
@@ -161,9 +165,9 @@ async fn sweep(home: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Rec
 }
 
 /// The streams of a group that nobody has read to the end.
-async fn load(home: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTreeMap<String, Member>, Fault> {
-    let (store, id) = (home.shared.store.clone(), group.id);
-    let selection = home.shared.settings.borrow().selection.clone();
+async fn load(streams: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTreeMap<String, Member>, Fault> {
+    let (store, id) = (streams.shared.store.clone(), group.id);
+    let selection = streams.shared.settings.borrow().selection.clone();
     let rows = tokio::task::spawn_blocking(move || {
         let (mut found, mut after, mut seen) = (Vec::new(), 0, 0);
         while found.len() < MOST && seen < MOST_ROWS {
@@ -213,7 +217,7 @@ impl Sweep {
                 None => {
                     let request = request(&self.group, names, start, self.began.latest, token.clone());
                     let mut request = FilterEvents { limit, ..request };
-                    let answer = self.home.filter(Priority::Background, &mut request).await;
+                    let answer = self.streams.filter(Priority::Background, &mut request).await;
                     limit = request.limit;
                     answer
                 }
@@ -234,7 +238,7 @@ impl Sweep {
             }
             let over = is_over(page.events.iter().map(|(_, event)| event), self.began.latest, &mut pages_ahead);
             let batches = self.batches(page.events)?;
-            pending = Some(spawn_commits(&self.home, batches));
+            pending = Some(spawn_commits(&self.streams, batches));
             let end = match page.next {
                 next if over || next.is_none() => End::Drained,
                 _ if !self.group.access_pattern.is_there() || empties >= EMPTY_RUN => End::Unwanted,
@@ -280,7 +284,7 @@ impl Sweep {
         for (name, events) in by_stream {
             let Some(member) = self.members.get_mut(&name) else { continue };
             member.bytes += events.iter().map(|event| event.message.len() as u64).sum::<u64>();
-            let stream = self.home.stream(member.id)?;
+            let stream = self.streams.stream(member.id)?;
             member.left |= is_read(&stream);
             if !member.left {
                 let mut batch = Batch::events(stream, member.pass.page(events), false);
@@ -299,7 +303,7 @@ impl Sweep {
             if member.left || member.swept || !chosen(name) {
                 continue;
             }
-            let stream = self.home.stream(member.id)?;
+            let stream = self.streams.stream(member.id)?;
             // An empty answer that the listing contradicts is asked again before it is believed.
             let doubtful = member.told && stream.row()?.extent.newest.is_none();
             member.left |= doubtful || is_read(&stream);
@@ -315,7 +319,7 @@ impl Sweep {
             batches.push(last);
         }
         let ids: Vec<StreamId> = batches.iter().map(|batch| batch.stream.id).collect();
-        let refused = commit(&self.home, batches).await?.refused;
+        let refused = commit(&self.streams, batches).await?.refused;
         let kept = ids.into_iter().filter(|id| !refused.contains_key(id));
         lock(&self.group.checks.state).note_reads(kept, self.began_at);
         Ok(())
@@ -327,8 +331,8 @@ impl Sweep {
         for (name, member) in self.members.iter().filter(|(_, m)| !m.left && m.bytes > LARGE) {
             large.add(member.id, name);
         }
-        let ahead = large::read_ahead(self.home.clone(), self.group.clone(), large.clone());
-        let ahead = self.home.shared.tasks.spawn(ahead);
+        let ahead = large::read_ahead(self.streams.clone(), self.group.clone(), large.clone());
+        let ahead = self.streams.shared.tasks.spawn(ahead);
         let outcome = self.small(from, &large).await;
         self.group.access_pattern.rest(true);
         large.is_all();
@@ -374,7 +378,7 @@ impl Sweep {
                 return !far;
             }
             tokio::select! {
-                () = self.home.shared.stopping.cancelled() => return false,
+                () = self.streams.shared.stopping.cancelled() => return false,
                 () = tokio::time::sleep(REST) => {}
             }
         }

@@ -130,36 +130,36 @@ impl Streams {
 }
 
 /// Heals until nothing is sick.
-async fn run(home: Arc<Streams>) {
-    while let Some((id, due, failures)) = home.healer.next() {
+async fn run(streams: Arc<Streams>) {
+    while let Some((id, due, failures)) = streams.healer.next() {
         tokio::select! {
-            () = home.shared.stopping.cancelled() => return,
+            () = streams.shared.stopping.cancelled() => return,
             // Those that come meanwhile are due later than this one.
             () = tokio::time::sleep_until(due) => {}
         }
-        match heal(&home, id, failures).await {
+        match heal(&streams, id, failures).await {
             Ok(healed) => {
-                home.healer.healed(id);
+                streams.healer.healed(id);
                 // Others don't wait for that.
                 if let Some(stream) = healed {
-                    home.shared.tasks.spawn(async move { fetch_what_is_missing(&stream).await });
+                    streams.shared.tasks.spawn(async move { fetch_what_is_missing(&stream).await });
                 }
             }
             Err(error) => {
                 tracing::warn!(stream = id.0, %error, "its files could not be made anew");
-                home.healer.failed(id, error);
+                streams.healer.failed(id, error);
             }
         }
     }
 }
 
 /// Gives the stream back whose files are new; `None` if it needs none any more.
-async fn heal(home: &Arc<Streams>, id: StreamId, failures: u32) -> Result<Option<Arc<Stream>>, StoreError> {
+async fn heal(streams: &Arc<Streams>, id: StreamId, failures: u32) -> Result<Option<Arc<Stream>>, StoreError> {
     // What isn't in the catalogue any more needs no files.
-    let Ok(stream) = home.stream(id) else { return Ok(None) };
+    let Ok(stream) = streams.stream(id) else { return Ok(None) };
     let healed = {
         let _mending = stream.mending.lock().await;
-        home.shared.store.heal(id).await
+        streams.shared.store.heal(id).await
     };
     match healed {
         Ok(()) => {
@@ -168,7 +168,7 @@ async fn heal(home: &Arc<Streams>, id: StreamId, failures: u32) -> Result<Option
         }
         Err(error) if matches!(error.kind, StoreErrorKind::IndexLost(_)) || is_index_lost(&stream, failures) => {
             tracing::warn!(stream = id.0, %error, "the stream is fetched anew, under a new inode");
-            home.renew(id).await;
+            streams.renew(id).await;
             Ok(None)
         }
         Err(error) => Err(error),
@@ -177,7 +177,7 @@ async fn heal(home: &Arc<Streams>, id: StreamId, failures: u32) -> Result<Option
 
 /// Whether the index still can't be read after so many tries. That this process lacks descriptors, or its disk room, says nothing of it.
 fn is_index_lost(stream: &Stream, failures: u32) -> bool {
-    let store = &stream.home.shared.store;
+    let store = &stream.streams.shared.store;
     let proved = || store.reader(stream.id, &Format::Message).and_then(|reader| reader.prove_index());
     failures + 1 >= INDEX_TRIES
         && proved().is_err_and(|error| matches!(error.kind, StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_)))
@@ -193,7 +193,7 @@ async fn fetch_what_is_missing(stream: &Arc<Stream>) {
 impl Stream {
     /// Fails where the disk has failed on this stream's files, and they aren't new yet.
     pub(crate) fn check_health(&self) -> Result<(), Error> {
-        match self.home.healer.sickness(self.id) {
+        match self.streams.healer.sickness(self.id) {
             Some(error) => Err(Fault::Store(error).about(&self.subject)),
             None => Ok(()),
         }

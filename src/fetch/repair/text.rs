@@ -31,7 +31,7 @@ impl Stream {
     pub(crate) async fn mend_as(self: &Arc<Self>, priority: Priority, offset: u64, size: u64) -> Result<(), Error> {
         let _mending = self.mending.lock().await;
         loop {
-            let (store, id) = (self.home.shared.store.clone(), self.id);
+            let (store, id) = (self.streams.shared.store.clone(), self.id);
             let found = tokio::task::spawn_blocking(move || store.mend(id, offset, size)).await;
             let mend = match found.map_err(|_| Fault::Died.about(&self.subject))? {
                 Ok(None) => return Ok(()),
@@ -40,7 +40,7 @@ impl Stream {
             };
             if mend.is_damage() && mend.missing() > 0 {
                 let what = format!("{} bytes of its copy are damaged and are fetched again", mend.bytes());
-                self.home.report.error(&Error::new(ErrorKind::TextLost, &self.subject, what));
+                self.streams.report.error(&Error::new(ErrorKind::TextLost, &self.subject, what));
             }
             tracing::info!(stream = %printable(&self.subject), bytes = mend.bytes(), "text is fetched again");
             self.fill(mend, priority, offset, size).await?;
@@ -50,7 +50,7 @@ impl Stream {
     /// The error of a store operation about this stream; if its index is lost the stream begins anew, and if its files fail they are made
     /// anew.
     pub async fn lost(self: &Arc<Self>, error: StoreError) -> Error {
-        self.home.failed_on(&error).await;
+        self.streams.failed_on(&error).await;
         Fault::Store(error).about(&self.subject)
     }
 
@@ -79,9 +79,9 @@ impl Stream {
             "bytes {from} to {to} of its copy are damaged, and the service doesn't show {missing} of their events any more"
         );
         let error = Error::new(ErrorKind::Damaged, &self.subject, what);
-        self.home.report.error(&error);
+        self.streams.report.error(&error);
         if oldest.is_some_and(|oldest| self.is_past_retention(oldest)) {
-            self.home.renew(self.id).await;
+            self.streams.renew(self.id).await;
         }
         Err(error)
     }

@@ -85,25 +85,25 @@ impl Committed {
 }
 
 /// Appends what is new of each batch, all in one append. Each stream at most once. An error is of the whole commit.
-pub(crate) async fn commit(home: &Arc<Streams>, batches: Vec<Batch>) -> Result<Committed, Fault> {
+pub(crate) async fn commit(streams: &Arc<Streams>, batches: Vec<Batch>) -> Result<Committed, Fault> {
     if batches.is_empty() {
         return Ok(Committed::default());
     }
-    let task = home.shared.tasks.spawn(step(home.clone(), batches));
+    let task = streams.shared.tasks.spawn(step(streams.clone(), batches));
     let committed = task.await.unwrap_or(Err(Fault::Died))?;
     for fault in committed.refused.values() {
-        home.failed_by(fault).await;
+        streams.failed_by(fault).await;
     }
     Ok(committed)
 }
 
 /// The same of one stream.
-pub(crate) async fn commit_one(home: &Arc<Streams>, batch: Batch) -> Result<u64, Fault> {
-    commit(home, vec![batch]).await?.of_one()
+pub(crate) async fn commit_one(streams: &Arc<Streams>, batch: Batch) -> Result<u64, Fault> {
+    commit(streams, vec![batch]).await?.of_one()
 }
 
-async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, Fault> {
-    let unsure = renew_listings(&home, &batches).await;
+async fn step(streams: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, Fault> {
+    let unsure = renew_listings(&streams, &batches).await;
     batches.sort_by_key(|b| b.stream.id);
     let mut held = Vec::with_capacity(batches.len());
     for batch in &batches {
@@ -127,7 +127,7 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
             committed.refused.insert(stream.id, fault.clone());
             continue;
         }
-        match plan(&home, batch) {
+        match plan(&streams, batch) {
             Ok(Planned { append, moves }) => {
                 appends.extend(append);
                 if moves {
@@ -139,7 +139,7 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
     }
     let ids: Vec<(Option<StreamId>, u64)> = appends.iter().map(|a| (a.stream, a.events.len() as u64)).collect();
     if !appends.is_empty() {
-        let ends = home.shared.store.append_each(appends).await?;
+        let ends = streams.shared.store.append_each(appends).await?;
         for ((id, events), end) in ids.into_iter().zip(ends) {
             match (id, end) {
                 (_, Ok(_)) => committed.added += events,
@@ -150,7 +150,7 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
     }
     for (stream, span) in offered {
         match (committed.refused.get(&stream.id), span) {
-            (Some(fault), Some(span)) => stream.gap.note(span, newest(&home, stream.id), fault.clone()),
+            (Some(fault), Some(span)) => stream.gap.note(span, newest(&streams, stream.id), fault.clone()),
             _ => stream.gap.is_closed(span),
         }
     }
@@ -165,23 +165,23 @@ async fn step(home: Arc<Streams>, mut batches: Vec<Batch>) -> Result<Committed, 
 }
 
 /// The greatest timestamp that is stored of a stream.
-fn newest(home: &Streams, id: StreamId) -> Option<Timestamp> {
-    home.shared.store.stream(id).ok().flatten()?.extent.newest
+fn newest(streams: &Streams, id: StreamId) -> Option<Timestamp> {
+    streams.shared.store.stream(id).ok().flatten()?.extent.newest
 }
 
 /// Before new events are put behind old ones it must be known that the streams are still those that they were (see `generation`). Tells
 /// of which streams that can't be kept.
-async fn renew_listings(home: &Streams, batches: &[Batch]) -> HashMap<StreamId, Fault> {
+async fn renew_listings(streams: &Streams, batches: &[Batch]) -> HashMap<StreamId, Fault> {
     let mut groups: BTreeMap<GroupId, Vec<StreamId>> = BTreeMap::new();
     for batch in batches.iter().filter(|batch| !batch.page.is_empty()) {
         let (group, id) = (batch.stream.group.id, batch.stream.id);
-        if !home.lister.is_current(group, id) && brings_news(home, batch) {
+        if !streams.lister.is_current(group, id) && brings_news(streams, batch) {
             groups.entry(group).or_default().push(id);
         }
     }
     let mut refused = HashMap::new();
     for (group, ids) in groups {
-        if let Err(error) = home.lister.renew(group).await {
+        if let Err(error) = streams.lister.renew(group).await {
             refused.extend(ids.into_iter().map(|id| (id, Fault::Store(error.clone()))));
         }
     }
@@ -189,10 +189,10 @@ async fn renew_listings(home: &Streams, batches: &[Batch]) -> HashMap<StreamId, 
 }
 
 /// Whether a batch puts something behind what is stored. What can't be looked at fails when it is committed.
-fn brings_news(home: &Streams, batch: &Batch) -> bool {
-    let Ok(Some(row)) = home.shared.store.stream(batch.stream.id) else { return false };
+fn brings_news(streams: &Streams, batch: &Batch) -> bool {
+    let Ok(Some(row)) = streams.shared.store.stream(batch.stream.id) else { return false };
     row.extent.events > 0
-        && stored(home, &row, span_of(&batch.page)).is_ok_and(|counts| is_any_missing(&batch.page, &counts))
+        && stored(streams, &row, span_of(&batch.page)).is_ok_and(|counts| is_any_missing(&batch.page, &counts))
 }
 
 /// What a batch comes to.
@@ -204,39 +204,39 @@ struct Planned {
 }
 
 /// Compares a batch with what is stored of its stream, whose appender is held.
-fn plan(home: &Streams, batch: Batch) -> Result<Planned, Fault> {
+fn plan(streams: &Streams, batch: Batch) -> Result<Planned, Fault> {
     let (settle_after, late_window) = {
-        let settings = home.shared.settings.borrow();
+        let settings = streams.shared.settings.borrow();
         (settings.settle_after, settings.late_window)
     };
-    let Some(row) = home.shared.store.stream(batch.stream.id)? else { return Ok(Planned::default()) };
+    let Some(row) = streams.shared.store.stream(batch.stream.id)? else { return Ok(Planned::default()) };
     if row.gone || (batch.only_complete && !row.extent.complete) {
         return Ok(Planned::default());
     }
     // A tail that reads the end alone sees whatever late event any read finds. What comes behind its newest polls alone bring: the
     // page of a download, or of an open just after it, needn't join on to what the tail has, and would stand before the gap's events.
     if row.extent.complete {
-        let now = home.shared.clock.now();
+        let now = streams.shared.clock.now();
         for suffix in batch.stream.live_suffixes().iter().filter(|s| s.has_room()) {
             let newest = suffix.newest();
             let joins = |c: &&Counted| batch.polled || newest.is_some_and(|newest| c.event.timestamp <= newest);
             suffix.take(batch.page.iter().filter(joins).cloned().collect(), now, late_window);
         }
     }
-    let mut counts = stored(home, &row, span_of(&batch.page))?;
+    let mut counts = stored(streams, &row, span_of(&batch.page))?;
     let events = missing(batch.page, &mut counts);
     let settled_to = match batch.seal {
-        Some(seal) => settled_to(home, &row, seal, settle_after, &events)?,
+        Some(seal) => settled_to(streams, &row, seal, settle_after, &events)?,
         None => None,
     };
     // The service's clock is perhaps known by now, and was not when the read began.
-    let clock = &home.shared.clock;
+    let clock = &streams.shared.clock;
     let read_to = batch.read_to.map(|at| clock.again(at).earliest).filter(|at| *at != row.extent.read_to);
     let complete = batch.complete && !row.extent.complete;
     let doubted = batch.doubted.filter(|doubted| *doubted != row.extent.doubted);
     let changes = complete || settled_to.is_some() || read_to.is_some() || doubted.is_some();
     // An append of nothing tries once more to show what is committed.
-    let appends = !events.is_empty() || changes || home.shared.store.is_unshown(row.id);
+    let appends = !events.is_empty() || changes || streams.shared.store.is_unshown(row.id);
     let moves = batch.beat || !events.is_empty() || complete;
     let settled_by_service = clock.is_known();
     let append = Append {
@@ -251,10 +251,10 @@ fn plan(home: &Streams, batch: Batch) -> Result<Planned, Fault> {
     Ok(Planned { append: appends.then_some(append), moves })
 }
 
-fn stored(home: &Streams, row: &StreamRow, span: Option<Span>) -> Result<Counts, Fault> {
+fn stored(streams: &Streams, row: &StreamRow, span: Option<Span>) -> Result<Counts, Fault> {
     match (span, row.extent.oldest, row.extent.newest) {
         (Some(span), Some(oldest), Some(newest)) if span.start <= newest && oldest < span.end => {
-            Ok(home.shared.store.counts(row.id, span)?)
+            Ok(streams.shared.store.counts(row.id, span)?)
         }
         _ => Ok(Counts::new()),
     }
@@ -262,15 +262,15 @@ fn stored(home: &Streams, row: &StreamRow, span: Option<Span>) -> Result<Counts,
 
 /// The settled edge after `seal`'s read, if it moves on.
 fn settled_to(
-    home: &Streams,
+    streams: &Streams,
     row: &StreamRow,
     seal: Seal,
     settle_after: std::time::Duration,
     new: &[LogEvent],
 ) -> Result<Option<Timestamp>, Fault> {
-    let began = home.shared.clock.again(seal.began).earliest;
+    let began = streams.shared.clock.again(seal.began).earliest;
     let by_age = began - settle_after;
-    let trust = Trust::of(&home.shared.clock);
+    let trust = Trust::of(&streams.shared.clock);
     let before = own_edge(&row.extent, trust);
     // An edge that can't be relied on is set anew, though it may be no later.
     let moves = |edge: Timestamp| edge > before || !trust.holds_of(&row.extent);
@@ -278,7 +278,7 @@ fn settled_to(
         return Ok(None);
     }
     let span = Span { start: seal.from, end: by_age };
-    let stored = home.shared.store.oldest_ingested_since(row.id, span, by_age)?;
+    let stored = streams.shared.store.oldest_ingested_since(row.id, span, by_age)?;
     let fresh =
         new.iter().filter(|e| span.contains(e.timestamp) && e.ingestion_time >= by_age).map(|e| e.timestamp).min();
     let young = stored.into_iter().chain(fresh).min();

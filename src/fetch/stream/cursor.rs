@@ -177,7 +177,7 @@ impl Cursor {
             Via::Get => {
                 let (start, end, token, limit) = (self.start, self.end, self.token.clone(), self.limit);
                 let mut request = GetEvents { start, end, token, limit, ..stream.request() };
-                let page = stream.home.get(priority, &mut request).await?;
+                let page = stream.streams.get(priority, &mut request).await?;
                 self.limit = request.limit;
                 Ok((page.events, Some(page.forward)))
             }
@@ -190,7 +190,7 @@ impl Cursor {
                     token: self.token.clone(),
                     limit: self.limit,
                 };
-                let page = stream.home.filter(priority, &mut request).await?;
+                let page = stream.streams.filter(priority, &mut request).await?;
                 self.limit = request.limit;
                 Ok((page.events.into_iter().map(|(_, event)| event).collect(), page.next))
             }

@@ -50,7 +50,7 @@ pub(crate) enum Drained {
 
 /// Reads and commits; stops after a page if `wanted` says so.
 pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Drained, Fault> {
-    let home = &read.stream.home;
+    let streams = &read.stream.streams;
     let mut cursor = Cursor::new(Via::Get, read.start, read.end);
     let mut pass = Pass::default();
     let mut events = 0u64;
@@ -75,7 +75,7 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
             let mut batch = Batch::events(read.stream.clone(), pass.page(taken), read.only_complete);
             batch.read_to = read.read_to.take();
             batch.beat = true;
-            pending = Some(spawn_commits(home, vec![batch]));
+            pending = Some(spawn_commits(streams, vec![batch]));
         }
         page.stuck &= cursor.empties() >= read.barren;
         if page.ended || page.stuck || !wanted() {
@@ -90,9 +90,9 @@ pub(crate) async fn drain(mut read: Read<'_>, wanted: &(dyn Fn() -> bool + Sync)
 }
 
 /// Commits in a task of its own.
-pub(crate) fn spawn_commits(home: &Arc<Streams>, batches: Vec<Batch>) -> JoinHandle<Result<Committed, Fault>> {
-    let home = home.clone();
-    home.shared.tasks.clone().spawn(async move { commit(&home, batches).await })
+pub(crate) fn spawn_commits(streams: &Arc<Streams>, batches: Vec<Batch>) -> JoinHandle<Result<Committed, Fault>> {
+    let streams = streams.clone();
+    streams.shared.tasks.clone().spawn(async move { commit(&streams, batches).await })
 }
 
 /// Waits for a commit of one stream under way.

@@ -133,7 +133,7 @@ impl Streams {
             subject: format!("{}/{}", group.name, row.stream.name),
             name: row.stream.name,
             group,
-            home: self.clone(),
+            streams: self.clone(),
             me: me.clone(),
             appender: Appender::default(),
             progress: watch::Sender::new(Progress { complete: row.extent.complete, ..Progress::default() }),
@@ -272,7 +272,7 @@ pub struct Stream {
     /// Exact name.
     pub(crate) name: String,
     pub(crate) group: Arc<Group>,
-    pub(crate) home: Arc<Streams>,
+    pub(crate) streams: Arc<Streams>,
     me: Weak<Stream>,
     pub(crate) appender: Appender,
     pub(crate) progress: watch::Sender<Progress>,
@@ -297,7 +297,7 @@ impl Stream {
 
     /// The row as it is now.
     pub fn row(&self) -> Result<StreamRow, Error> {
-        match self.home.shared.store.stream(self.id) {
+        match self.streams.shared.store.stream(self.id) {
             Ok(Some(row)) => Ok(row),
             Ok(None) => Err(Error::new(ErrorKind::NotFound, &self.subject, "it isn't in the catalogue any more")),
             Err(e) => Err(Fault::Store(e).about(&self.subject)),
@@ -311,7 +311,7 @@ impl Stream {
 
     /// Serves an open now, if that needs no call: the stream is complete and was vouched for a moment ago.
     pub fn serves_now(&self, wanted: Wanted) -> bool {
-        let is_shown = || self.check_health().is_ok() && !self.home.shared.store.is_unshown(self.id);
+        let is_shown = || self.check_health().is_ok() && !self.streams.shared.store.is_unshown(self.id);
         self.progress.borrow().complete && is_shown() && refresh::serves_now(self, wanted)
     }
 
@@ -320,7 +320,7 @@ impl Stream {
     /// If the stream is complete and the refresh fails (or failed a moment ago), that is Ok: the cached copy is shown, and told to be one
     /// (see [`Stale`](crate::fetch::Stale)). Only where the cache's disk fails on the stream's own files it is an error.
     pub async fn bring_up_to_date(&self, wanted: Wanted) -> Result<(), Error> {
-        let called = self.home.begin();
+        let called = self.streams.begin();
         self.check_class()?;
         let row = self.row()?;
         if row.gone {
@@ -338,7 +338,7 @@ impl Stream {
 
     /// Fails if the name means another stream by now: what was read for this one was that one's.
     pub(crate) fn check_generation(&self) -> Result<(), Error> {
-        let store = &self.home.shared.store;
+        let store = &self.streams.shared.store;
         let about = |e| Fault::Store(e).about(&self.subject);
         if !self.row()?.gone || store.stream_by_name(self.group.id, &self.name).map_err(about)?.is_none() {
             return Ok(());
@@ -389,7 +389,7 @@ impl Stream {
 
     /// Whether its group is not known to refuse a call.
     pub(crate) fn may(&self, via: Via) -> bool {
-        self.home.refusals.get(via.call(), &self.group.name).is_none()
+        self.streams.refusals.get(via.call(), &self.group.name).is_none()
     }
 
     pub(crate) fn not_found(&self) -> Error {
@@ -398,18 +398,18 @@ impl Stream {
 
     /// An exact request says that the service doesn't have it.
     pub(crate) fn is_gone(&self) {
-        if let Err(e) = self.home.shared.store.forget_stream(self.id) {
-            self.home.report.error(&Fault::Store(e).about(&self.subject));
+        if let Err(e) = self.streams.shared.store.forget_stream(self.id) {
+            self.streams.report.error(&Fault::Store(e).about(&self.subject));
         }
         tracing::info!(stream = %printable(&self.subject), "log stream is gone from the service");
         // The tree may be gone already during a stop.
-        self.home.shared.tell(News::Gone(self.group.id, self.id));
+        self.streams.shared.tell(News::Gone(self.group.id, self.id));
     }
 
     /// Tells waiters of a failed transfer, and the report.
     pub(crate) fn failed(&self, error: Error) {
         if error.kind() != ErrorKind::Stopping {
-            self.home.report.error(&error);
+            self.streams.report.error(&error);
         }
         self.note_failure(error);
     }
@@ -426,19 +426,19 @@ impl Stream {
     pub(crate) fn is_stale(&self, by: By, error: &Error) {
         if error.kind() != ErrorKind::Stopping {
             let error = Error::new(error.kind(), &self.subject, error.cause());
-            self.home.shared.stale.note(Copied::Stream(self.id), by, self.home.shared.clock.now(), &error);
+            self.streams.shared.stale.note(Copied::Stream(self.id), by, self.streams.shared.clock.now(), &error);
         }
     }
 
     /// Whether it is shown from the copy.
     pub(crate) fn is_shown_stale(&self) -> bool {
-        self.home.shared.stale.get(Copied::Stream(self.id)).is_some()
+        self.streams.shared.stale.get(Copied::Stream(self.id)).is_some()
     }
 
     /// It is up to date, but for what was passed over.
     pub(crate) fn is_up_to_date(self: &Arc<Self>, by: By) {
         if !self.doubted.load(Ordering::Relaxed) {
-            self.home.shared.stale.clear(Copied::Stream(self.id), by);
+            self.streams.shared.stale.clear(Copied::Stream(self.id), by);
             return;
         }
         let why = "what lies before its oldest event may be missing: the service gave only empty pages there; it is looked at again";
@@ -467,7 +467,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut live = lock(&self.home.live);
+        let mut live = lock(&self.streams.live);
         // A successor may stand there already.
         if live.get(&self.id).is_some_and(|s| s.strong_count() == 0) {
             live.remove(&self.id);

@@ -170,7 +170,7 @@ pub(crate) async fn last(stream: &Arc<Stream>, last: Last) -> Result<Arc<Suffix>
     if row.gone {
         return Err(stream.not_found());
     }
-    let moment = stream.home.shared.clock.moment();
+    let moment = stream.streams.shared.clock.moment();
     let now = moment.now;
     let mut doubts = DOUBTS.iter();
     let events = loop {
@@ -192,7 +192,7 @@ pub(crate) async fn last(stream: &Arc<Stream>, last: Last) -> Result<Arc<Suffix>
         }
         break events;
     };
-    let late_window = stream.home.shared.settings.borrow().late_window;
+    let late_window = stream.streams.shared.settings.borrow().late_window;
     let mut text = begin(&events, now, late_window);
     for event in &events {
         render(&Format::Message, &stream.group.name, &stream.name, event, &mut text.bytes);

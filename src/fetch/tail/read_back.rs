@@ -121,7 +121,7 @@ async fn backwards(stream: &Arc<Stream>, last: Last, now: Timestamp) -> Result<V
             limit: Some(limit),
             ..stream.request()
         };
-        let answer = stream.home.get(Priority::Waiting, &mut request).await;
+        let answer = stream.streams.get(Priority::Waiting, &mut request).await;
         limit = request.limit.unwrap_or(limit);
         let page = match answer {
             // It goes on from the whole millisecond at which it stands.

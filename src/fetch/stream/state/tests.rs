@@ -497,7 +497,7 @@ async fn followed_streams_show_each_event_once() {
     let calls = room.fake.calls();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(room.fake.calls(), calls, "nothing followed, no calls");
-    assert!(streams[0].home.shared.tasks.is_empty());
+    assert!(streams[0].streams.shared.tasks.is_empty());
     room.stop().await;
 }
 
@@ -529,7 +529,7 @@ async fn streams_followed_slowly_are_polled_seldom_and_hold_up_no_open_one() {
     assert_eq!(count(Call::FilterLogEvents) - filters, 1, "not for some seconds");
     drop((slow, open));
     tokio::time::sleep(Duration::from_millis(800)).await;
-    assert!(streams[0].home.shared.tasks.is_empty());
+    assert!(streams[0].streams.shared.tasks.is_empty());
     room.stop().await;
 }
 
@@ -585,8 +585,8 @@ async fn a_tail_of_the_end_gets_nothing_before_what_a_download_read_first() {
         Batch::events(stream.clone(), Pass::default().page(events.collect()), false)
     };
     let whole = Batch { complete: true, ..batch(0..12) };
-    commit_one(&stream.home, whole).await.unwrap();
-    commit_one(&stream.home, batch(12..14)).await.unwrap();
+    commit_one(&stream.streams, whole).await.unwrap();
+    commit_one(&stream.streams, batch(12..14)).await.unwrap();
     let text = |s: &Suffix| String::from_utf8(s.read_at(0, usize::MAX)).unwrap();
     assert_eq!(text(&suffix), lines(0..10), "what lies between is still missing");
     eventually("all of them in order", || text(&suffix) == lines(0..14)).await;
