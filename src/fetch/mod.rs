@@ -22,7 +22,7 @@ pub use settings::{FetchSettings, Selection, Since};
 pub use shared::{Last, News, Progress, Wanted};
 pub use stream::stale::Stale;
 pub use stream::state::Stream;
-pub use tail::newest::Suffix;
+pub use tail::Tail;
 pub use verify::Count;
 
 use crate::clock::ServiceClock;

@@ -75,7 +75,7 @@ pub struct File {
     state: watch::Sender<State>,
     inodes: Arc<Inodes>,
     kernel: Arc<dyn Kernel>,
-    suffixes: AtomicU32,
+    tails: AtomicU32,
     mode: Arc<Mode>,
     making: Making,
     /// When a read last got no answer.
@@ -107,7 +107,7 @@ impl File {
             state: watch::Sender::new(state),
             inodes,
             kernel,
-            suffixes: AtomicU32::new(0),
+            tails: AtomicU32::new(0),
             mode: Arc::default(),
             making: Making::new(store),
             unanswered: Mutex::default(),
@@ -369,17 +369,17 @@ impl File {
     }
 
     /// A tail holds the end alone: until it lets go, attributes are asked for each time.
-    pub(crate) fn add_suffix(&self) {
-        self.suffixes.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn add_tail(&self) {
+        self.tails.fetch_add(1, Ordering::SeqCst);
     }
 
     /// One such tail less.
-    pub(crate) fn remove_suffix(&self) {
-        self.suffixes.fetch_sub(1, Ordering::SeqCst);
+    pub(crate) fn remove_tail(&self) {
+        self.tails.fetch_sub(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn has_suffixes(&self) -> bool {
-        self.suffixes.load(Ordering::SeqCst) > 0
+    pub(crate) fn has_tails(&self) -> bool {
+        self.tails.load(Ordering::SeqCst) > 0
     }
 
     /// Tells the kernel of a size that has become known, or of growth, in the one order that showed no NUL byte, no stale size

@@ -5,7 +5,7 @@ use super::file::File;
 use super::inode::lock;
 use super::lent::Open;
 use crate::error::Error;
-use crate::fetch::{Follow, Interest, Stream, Suffix};
+use crate::fetch::{Follow, Interest, Stream, Tail};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ pub(crate) enum Handle {
     /// A streaming reader of a file that was unknown at open.
     Direct(Direct),
     /// The end of a stream alone, for a tail.
-    Suffix(SuffixHandle),
+    Tail(TailHandle),
     /// A file in `.cwlogs/`, as it was at open.
     Control(Bytes),
     /// A folder.
@@ -50,31 +50,31 @@ pub(crate) struct Transfer {
 }
 
 /// What a tail's open started; shared by the handles of one process on one file, so that all have the same start.
-pub(crate) struct SuffixContent {
-    pub(crate) result: watch::Receiver<Option<Result<Arc<Suffix>, Error>>>,
+pub(crate) struct TailContent {
+    pub(crate) result: watch::Receiver<Option<Result<Arc<Tail>, Error>>>,
     pub(crate) _fetching: tokio_util::sync::DropGuard,
 }
 
-pub(crate) struct SuffixHandle {
+pub(crate) struct TailHandle {
     pub(crate) file: Arc<File>,
     /// Thread group that opened it.
     pub(crate) process: u32,
-    pub(crate) content: Arc<SuffixContent>,
+    pub(crate) content: Arc<TailContent>,
     /// It has been given its first end of file.
     pub(crate) ended: AtomicBool,
     pub(crate) _open: Open,
 }
 
-impl SuffixHandle {
+impl TailHandle {
     /// The content, once it is there.
-    pub(crate) fn suffix(&self) -> Option<Arc<Suffix>> {
+    pub(crate) fn tail(&self) -> Option<Arc<Tail>> {
         self.content.result.borrow().as_ref().and_then(|r| r.as_ref().ok()).cloned()
     }
 }
 
-impl Drop for SuffixHandle {
+impl Drop for TailHandle {
     fn drop(&mut self) {
-        self.file.remove_suffix();
+        self.file.remove_tail();
     }
 }
 
@@ -103,8 +103,8 @@ impl Handles {
     }
 
     /// The tails' handles of a process on a stream's file.
-    pub(crate) fn suffixes(&self, process: u32, stream: &Arc<Stream>) -> Vec<Arc<Handle>> {
-        let of = |handle: &Arc<Handle>| matches!(&**handle, Handle::Suffix(s) if s.process == process && Arc::ptr_eq(s.file.stream(), stream));
+    pub(crate) fn tails(&self, process: u32, stream: &Arc<Stream>) -> Vec<Arc<Handle>> {
+        let of = |handle: &Arc<Handle>| matches!(&**handle, Handle::Tail(s) if s.process == process && Arc::ptr_eq(s.file.stream(), stream));
         lock(&self.open).values().filter(|h| of(h)).cloned().collect()
     }
 }

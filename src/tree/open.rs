@@ -4,7 +4,7 @@ use super::Tree;
 use super::attr::Opened;
 use super::caller::Caller;
 use super::file::File;
-use super::handles::{Buffered, Direct, Handle, SuffixContent, SuffixHandle, Transfer};
+use super::handles::{Buffered, Direct, Handle, TailContent, TailHandle, Transfer};
 use super::inode::{Ino, Node, Show, lock};
 use super::kernel::Notice;
 use super::lookup::read_only;
@@ -85,7 +85,7 @@ impl Tree {
                             .place(ino)
                             .is_some_and(|(parent, name)| self.processes.missed(caller.process(), parent, name))
                     {
-                        return Ok(self.open_suffix(file, request, caller));
+                        return Ok(self.open_tail(file, request, caller));
                     }
                 }
                 Behaviour::Lists | Behaviour::LooksAgain | Behaviour::Trusts => {}
@@ -109,40 +109,40 @@ impl Tree {
     }
 
     /// A tail of an unknown file: its end alone, fetched in the background; reads wait for it.
-    fn open_suffix(&self, file: Arc<File>, request: TailRequest, caller: &Caller<'_>) -> Opened {
+    fn open_tail(&self, file: Arc<File>, request: TailRequest, caller: &Caller<'_>) -> Opened {
         let process = caller.process().id;
-        let held = self.handles.suffixes(process, file.stream());
+        let held = self.handles.tails(process, file.stream());
         let earlier = held.iter().find_map(|handle| match &**handle {
-            Handle::Suffix(suffix) => Some((suffix.content.clone(), suffix.ended.load(Ordering::SeqCst))),
+            Handle::Tail(tail) => Some((tail.content.clone(), tail.ended.load(Ordering::SeqCst))),
             _ => None,
         });
         let (content, ended) = match earlier {
             // It opens by name again what it has read to the end: release is asynchronous, and it must not start over.
             Some((content, ended)) => (content, ended && request.reopens),
-            None => (self.fetch_suffix(file.clone(), request), false),
+            None => (self.fetch_tail(file.clone(), request), false),
         };
-        file.add_suffix();
+        file.add_tail();
         let ended = AtomicBool::new(ended);
         let open = file.mode().open(None);
-        let handle = self.handles.add(Handle::Suffix(SuffixHandle { file, process, content, ended, _open: open }));
+        let handle = self.handles.add(Handle::Tail(TailHandle { file, process, content, ended, _open: open }));
         Opened { handle, direct: true, unseekable: true, text: None }
     }
 
-    fn fetch_suffix(&self, file: Arc<File>, request: TailRequest) -> Arc<SuffixContent> {
+    fn fetch_tail(&self, file: Arc<File>, request: TailRequest) -> Arc<TailContent> {
         let (send, result) = watch::channel(None);
         let stop = CancellationToken::new();
-        let content = Arc::new(SuffixContent { result, _fetching: stop.clone().drop_guard() });
+        let content = Arc::new(TailContent { result, _fetching: stop.clone().drop_guard() });
         let kernel = self.kernel.get().cloned();
         self.runtime.spawn(async move {
             let last = tokio::select! {
                 () = stop.cancelled() => return,
                 last = file.with_patience(file.stream().last(request.last)) => last,
             };
-            let suffix = last.as_ref().ok().cloned();
+            let tail = last.as_ref().ok().cloned();
             send.send_replace(Some(last));
-            let (Some(suffix), Some(kernel), ino) = (suffix, kernel, file.inode()) else { return };
+            let (Some(tail), Some(kernel), ino) = (tail, kernel, file.inode()) else { return };
             drop(file);
-            let mut grown = suffix.subscribe();
+            let mut grown = tail.subscribe();
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -163,7 +163,7 @@ impl Tree {
         match &*handle {
             Handle::Buffered(buffered) => buffered.file.read(offset, size).await.map(Bytes::from),
             Handle::Direct(direct) => read_direct(direct, offset, size).await,
-            Handle::Suffix(suffix) => read_suffix(suffix, offset, size).await,
+            Handle::Tail(tail) => read_tail(tail, offset, size).await,
             Handle::Control(text) => {
                 let from = (offset as usize).min(text.len());
                 Ok(text.slice(from..(from + size).min(text.len())))
@@ -208,18 +208,18 @@ async fn read_direct(direct: &Direct, offset: u64, size: usize) -> Result<Bytes,
     file.read(offset, size).await.map(Bytes::from)
 }
 
-async fn read_suffix(handle: &SuffixHandle, offset: u64, size: usize) -> Result<Bytes, Error> {
+async fn read_tail(handle: &TailHandle, offset: u64, size: usize) -> Result<Bytes, Error> {
     let mut result = handle.content.result.clone();
     let found = match result.wait_for(Option::is_some).await {
         Ok(found) => found.clone(),
         Err(_) => None,
     };
-    let suffix = match found {
-        Some(Ok(suffix)) => suffix,
+    let tail = match found {
+        Some(Ok(tail)) => tail,
         Some(Err(error)) => return Err(error),
         None => return Err(Error::new(ErrorKind::Stopping, handle.file.label(), "the mount is stopping")),
     };
-    let bytes = suffix.read_at(offset, size);
+    let bytes = tail.read_at(offset, size);
     if bytes.is_empty() {
         handle.ended.store(true, Ordering::SeqCst);
     }

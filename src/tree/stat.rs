@@ -35,8 +35,8 @@ impl Tree {
     ) -> Result<Attributes, Error> {
         let row = self.stream_row(id)?;
         let live = self.live_file(ino);
-        if live.as_ref().is_some_and(|file| file.has_suffixes())
-            && let Some(attributes) = self.suffix_attributes(&row, show, handle, caller)
+        if live.as_ref().is_some_and(|file| file.has_tails())
+            && let Some(attributes) = self.tail_attributes(&row, show, handle, caller)
         {
             // The size is this process's alone: it must not reach the inode, where mmap readers would meet it.
             self.kernel()?.forget_attributes(ino);
@@ -102,8 +102,8 @@ impl Tree {
         let shown = live.as_ref().and_then(|file| file.mode().shown());
         // A tail that holds the end alone sees another size, a process that has the marker in mind must ask here, and what the kernel
         // reads by itself grows before it is told.
-        let has_suffixes = live.is_some_and(|file| file.has_suffixes());
-        let own_sizes = has_suffixes || shown.is_some() || self.processes.misleads(ino);
+        let has_tails = live.is_some_and(|file| file.has_tails());
+        let own_sizes = has_tails || shown.is_some() || self.processes.misleads(ino);
         let ttl = match known {
             None => Duration::ZERO,
             Some(_) if own_sizes => Duration::ZERO,
@@ -146,7 +146,7 @@ impl Tree {
 
     /// What a tail that holds the end alone is told: the marker until each of its handles gave its first end of file, then the
     /// length of that end. `None`: the caller holds none.
-    fn suffix_attributes(
+    fn tail_attributes(
         &self,
         row: &StreamRow,
         show: Show,
@@ -156,15 +156,15 @@ impl Tree {
         let ino = Node::Stream(row.id, show).ino();
         let file = self.live_file(ino)?;
         let held = match handle.and_then(|h| self.handles.get(h)) {
-            Some(own) if matches!(&*own, Handle::Suffix(_)) => vec![own],
+            Some(own) if matches!(&*own, Handle::Tail(_)) => vec![own],
             Some(_) => return None,
-            None => self.handles.suffixes(caller.process().id, file.stream()),
+            None => self.handles.tails(caller.process().id, file.stream()),
         };
         let mut size = None;
         let mut time = modified(row);
         for handle in &held {
-            let Handle::Suffix(suffix) = &**handle else { continue };
-            let content = suffix.suffix().filter(|_| suffix.ended.load(Ordering::SeqCst));
+            let Handle::Tail(tail) = &**handle else { continue };
+            let content = tail.tail().filter(|_| tail.ended.load(Ordering::SeqCst));
             size = Some(match (size, &content) {
                 (Some(MARKER), _) | (_, None) => MARKER,
                 (_, Some(content)) => content.len(),

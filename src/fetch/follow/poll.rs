@@ -20,7 +20,7 @@ use crate::fetch::stream::cursor::{Cursor, EMPTY_RUN, TOKEN_TRIES, Via};
 use crate::fetch::stream::merge::Pass;
 use crate::fetch::stream::state::{Group, Stream, Streams};
 use crate::fetch::stream::watermark::OVERLAP;
-use crate::fetch::tail::newest::Suffix;
+use crate::fetch::tail::Tail;
 use crate::model::{LogEvent, StreamId, Timestamp};
 use crate::source::{Call, FilterEvents};
 use crate::store::row::Extent;
@@ -51,7 +51,7 @@ pub(crate) struct Target {
     /// Up to this moment each taker of its events has all that the service showed.
     pub(crate) asked: Timestamp,
     /// Tails that read its end alone.
-    pub(crate) suffixes: Vec<Arc<Suffix>>,
+    pub(crate) tails: Vec<Arc<Tail>>,
     /// This poll stands for a read of the late window too.
     pub(crate) deep: bool,
     /// Polls in a row that brought it nothing.
@@ -146,11 +146,11 @@ pub(crate) struct How {
 
 /// Polls `targets`.
 pub(crate) async fn poll(streams: Arc<Streams>, group: Arc<Group>, targets: Vec<Target>, how: How) -> Outcome {
-    let takers: HashMap<StreamId, Vec<Arc<Suffix>>> =
-        targets.iter().map(|target| (target.stream.id, target.suffixes.clone())).collect();
+    let takers: HashMap<StreamId, Vec<Arc<Tail>>> =
+        targets.iter().map(|target| (target.stream.id, target.tails.clone())).collect();
     let outcome = ask(streams, group, targets, how).await;
     for (id, at) in &outcome.asked {
-        takers.get(id).into_iter().flatten().for_each(|suffix| suffix.was_asked(*at));
+        takers.get(id).into_iter().flatten().for_each(|tail| tail.was_asked(*at));
     }
     outcome
 }
@@ -470,8 +470,8 @@ impl Give<'_> {
             return;
         }
         let mut news = false;
-        for suffix in &target.suffixes {
-            news |= suffix.take(page.clone(), self.now, self.late_window);
+        for tail in &target.tails {
+            news |= tail.take(page.clone(), self.now, self.late_window);
         }
         self.news.extend(news.then_some(target.stream.id));
     }

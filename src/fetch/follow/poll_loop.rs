@@ -373,19 +373,19 @@ fn targets(streams: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Re
         if row.gone || stream.check_class().is_err() {
             continue;
         }
-        let suffixes: Vec<_> = stream.live_suffixes().into_iter().filter(|s| s.has_room()).collect();
+        let tails: Vec<_> = stream.live_tails().into_iter().filter(|s| s.has_room()).collect();
         let newest: Vec<Option<Timestamp>> = row
             .extent
             .complete
             .then_some(row.extent.newest)
             .into_iter()
-            .chain(suffixes.iter().map(|s| s.newest()))
+            .chain(tails.iter().map(|s| s.newest()))
             .collect();
         if newest.is_empty() {
             continue;
         }
         let copy = row.extent.complete.then(|| turn.copy_asked(&row.extent));
-        let asked = copy.into_iter().chain(suffixes.iter().map(|s| s.asked())).min().unwrap_or(now).min(now);
+        let asked = copy.into_iter().chain(tails.iter().map(|s| s.asked())).min().unwrap_or(now).min(now);
         let mut start = poll::start(&newest, Some(asked), now, late_window);
         if fold && !row.extent.complete {
             start = start.min(now - late_window);
@@ -396,7 +396,7 @@ fn targets(streams: &Streams, turn: Vec<Turn>, now: Timestamp, fold: bool) -> Re
             start,
             newest: newest.iter().flatten().copied().min(),
             asked,
-            suffixes,
+            tails,
             deep: fold,
             quiet: turn.quiet,
         });

@@ -217,10 +217,10 @@ fn plan(streams: &Streams, batch: Batch) -> Result<Planned, Fault> {
     // page of a download, or of an open just after it, needn't join on to what the tail has, and would stand before the gap's events.
     if row.extent.complete {
         let now = streams.shared.clock.now();
-        for suffix in batch.stream.live_suffixes().iter().filter(|s| s.has_room()) {
-            let newest = suffix.newest();
+        for tail in batch.stream.live_tails().iter().filter(|s| s.has_room()) {
+            let newest = tail.newest();
             let joins = |c: &&Counted| batch.polled || newest.is_some_and(|newest| c.event.timestamp <= newest);
-            suffix.take(batch.page.iter().filter(joins).cloned().collect(), now, late_window);
+            tail.take(batch.page.iter().filter(joins).cloned().collect(), now, late_window);
         }
     }
     let mut counts = stored(streams, &row, span_of(&batch.page))?;

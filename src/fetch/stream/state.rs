@@ -28,8 +28,8 @@ use crate::fetch::stream::cursor::Via;
 use crate::fetch::stream::gap::Gap;
 use crate::fetch::stream::stale::{By, Copied};
 use crate::fetch::stream::watermark::Trust;
-use crate::fetch::tail::newest;
-use crate::fetch::tail::newest::Suffix;
+use crate::fetch::tail;
+use crate::fetch::tail::Tail;
 use crate::model::{GroupId, LogClass, StreamId, printable};
 use crate::report::Report;
 use crate::report::status::{Followed, Transfer};
@@ -139,7 +139,7 @@ impl Streams {
             progress: watch::Sender::new(Progress { complete: row.extent.complete, ..Progress::default() }),
             downloads: Mutex::default(),
             awaited: watch::Sender::new(false),
-            suffixes: Mutex::default(),
+            tails: Mutex::default(),
             doubted: AtomicBool::new(row.extent.doubted),
             mending: tokio::sync::Mutex::default(),
             gap: Gap::default(),
@@ -279,7 +279,7 @@ pub struct Stream {
     pub(crate) downloads: Mutex<Downloads>,
     /// Somebody waits for its download.
     pub(crate) awaited: watch::Sender<bool>,
-    pub(crate) suffixes: Mutex<Vec<Weak<Suffix>>>,
+    pub(crate) tails: Mutex<Vec<Weak<Tail>>>,
     /// Where nothing but empty pages came.
     /// As [`crate::store::row::Extent::doubted`].
     pub(crate) doubted: AtomicBool,
@@ -369,8 +369,8 @@ impl Stream {
     }
 
     /// The stream's last part alone, and what comes after it while the value lives (it is followed).
-    pub async fn last(self: &Arc<Self>, last: Last) -> Result<Arc<Suffix>, Error> {
-        newest::last(self, last).await
+    pub async fn last(self: &Arc<Self>, last: Last) -> Result<Arc<Tail>, Error> {
+        tail::last(self, last).await
     }
 
     /// Refuses groups whose class answers no event call, without a call.
@@ -452,10 +452,10 @@ impl Stream {
     }
 
     /// Those who read its end alone.
-    pub(crate) fn live_suffixes(&self) -> Vec<Arc<Suffix>> {
-        let mut suffixes = lock(&self.suffixes);
-        suffixes.retain(|s| s.strong_count() > 0);
-        suffixes.iter().filter_map(Weak::upgrade).collect()
+    pub(crate) fn live_tails(&self) -> Vec<Arc<Tail>> {
+        let mut tails = lock(&self.tails);
+        tails.retain(|s| s.strong_count() > 0);
+        tails.iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(crate) fn arc(&self) -> Arc<Stream> {

@@ -542,22 +542,22 @@ async fn the_end_of_a_huge_stream_is_had_at_once_and_followed() {
         room.fake.put("s", start + i as i64, &format!("line {i}"));
     }
     let stream = room.listed("s");
-    let suffix = stream.last(Last::Lines(20)).await.unwrap();
+    let tail = stream.last(Last::Lines(20)).await.unwrap();
     assert!(room.fake.calls() <= 4);
-    let text = |s: &Suffix| String::from_utf8(s.read_at(0, usize::MAX)).unwrap();
-    assert_eq!(text(&suffix), lines(4_980..5_000));
+    let text = |s: &Tail| String::from_utf8(s.read_at(0, usize::MAX)).unwrap();
+    assert_eq!(text(&tail), lines(4_980..5_000));
     for i in 5_000..5_030 {
         room.fake.put("s", now(), &format!("line {i}"));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    eventually("new lines", || text(&suffix) == lines(4_980..5_030)).await;
+    eventually("new lines", || text(&tail) == lines(4_980..5_030)).await;
     assert!(!stream.row().unwrap().extent.complete);
     assert_eq!(room.text(&stream), "", "nothing else is downloaded");
     stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..5_030));
     room.fake.put("s", now(), "line 5030");
-    eventually("both", || text(&suffix) == lines(4_980..5_031) && room.text(&stream) == lines(0..5_031)).await;
-    drop(suffix);
+    eventually("both", || text(&tail) == lines(4_980..5_031) && room.text(&stream) == lines(0..5_031)).await;
+    drop(tail);
     let none = stream.last(Last::Lines(0)).await.unwrap();
     assert!(none.is_empty());
     drop(none);
@@ -572,7 +572,7 @@ async fn a_tail_of_the_end_gets_nothing_before_what_a_download_read_first() {
     let start = now() - 400_000;
     (0..10).for_each(|i| room.fake.put("s", start + i, &format!("line {i}")));
     let stream = room.listed("s");
-    let suffix = stream.last(Last::Lines(20)).await.unwrap();
+    let tail = stream.last(Last::Lines(20)).await.unwrap();
     // The polls' answers come after all of this.
     lock(&room.fake.0).latency = Duration::from_millis(500);
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -587,10 +587,10 @@ async fn a_tail_of_the_end_gets_nothing_before_what_a_download_read_first() {
     let whole = Batch { complete: true, ..batch(0..12) };
     commit_one(&stream.streams, whole).await.unwrap();
     commit_one(&stream.streams, batch(12..14)).await.unwrap();
-    let text = |s: &Suffix| String::from_utf8(s.read_at(0, usize::MAX)).unwrap();
-    assert_eq!(text(&suffix), lines(0..10), "what lies between is still missing");
-    eventually("all of them in order", || text(&suffix) == lines(0..14)).await;
-    drop(suffix);
+    let text = |s: &Tail| String::from_utf8(s.read_at(0, usize::MAX)).unwrap();
+    assert_eq!(text(&tail), lines(0..10), "what lies between is still missing");
+    eventually("all of them in order", || text(&tail) == lines(0..14)).await;
+    drop(tail);
     room.stop().await;
 }
 

@@ -3,15 +3,15 @@
 use super::*;
 use crate::fetch::follow::poll::{How, Outcome, Target, poll};
 use crate::fetch::shared::Last;
-use crate::fetch::tail::newest::Suffix;
+use crate::fetch::tail::Tail;
 
 const MINUTE: i64 = 60_000;
 
 /// A copy and a tail, whose last poll that was answered was 25 minutes ago, and a page of 40 events.
 struct Missed {
     copy: Arc<Stream>,
-    tail: Arc<Stream>,
-    suffix: Arc<Suffix>,
+    tailed: Arc<Stream>,
+    tail: Arc<Tail>,
     began: i64,
 }
 
@@ -23,30 +23,30 @@ impl Missed {
         for name in ["copy", "tail"] {
             room.fake.put(name, began, "line 0");
         }
-        let (copy, tail) = (room.listed("copy"), room.listed("tail"));
+        let (copy, tailed) = (room.listed("copy"), room.listed("tail"));
         copy.bring_up_to_date(Wanted::Content).await.unwrap();
-        let suffix = tail.last(Last::Lines(20)).await.unwrap();
+        let tail = tailed.last(Last::Lines(20)).await.unwrap();
         for i in 1..200 {
             for name in ["copy", "tail"] {
                 room.fake.put(name, began + 5 * MINUTE + i * 5_000, &format!("line {i}"));
             }
         }
         lock(&room.fake.0).page = Some(40);
-        Missed { copy, tail, suffix, began }
+        Missed { copy, tailed, tail, began }
     }
 
     fn targets(&self, asked: Timestamp) -> Vec<Target> {
-        let of = |stream: &Arc<Stream>, suffixes: Vec<Arc<Suffix>>| Target {
+        let of = |stream: &Arc<Stream>, tails: Vec<Arc<Tail>>| Target {
             stream: stream.clone(),
             extent: stream.row().unwrap().extent,
             start: Timestamp(self.began - 5_000),
             newest: Some(Timestamp(self.began)),
             asked,
-            suffixes,
+            tails,
             deep: false,
             quiet: 3,
         };
-        vec![of(&self.copy, Vec::new()), of(&self.tail, vec![self.suffix.clone()])]
+        vec![of(&self.copy, Vec::new()), of(&self.tailed, vec![self.tail.clone()])]
     }
 
     fn asked(&self) -> Timestamp {
@@ -60,7 +60,7 @@ impl Missed {
     }
 
     fn tailed(&self) -> String {
-        String::from_utf8(self.suffix.read_at(0, 1 << 20)).unwrap()
+        String::from_utf8(self.tail.read_at(0, 1 << 20)).unwrap()
     }
 }
 
@@ -83,12 +83,12 @@ async fn a_poll_of_one_claims_no_more_than_its_page_has_shown() {
     let (_dir, room) = fresh_room();
     let missed = Missed::new(&room).await;
     let target = missed.targets(missed.asked()).swap_remove(1);
-    let before = missed.suffix.asked();
+    let before = missed.tail.asked();
     let outcome = missed.poll(&room, vec![Target { quiet: 0, ..target }]).await;
     let shown = Timestamp(missed.began + 5 * MINUTE + 39 * 5_000);
-    assert_eq!(outcome.asked, [(missed.tail.id(), shown)], "of 200 it has shown 40");
+    assert_eq!(outcome.asked, [(missed.tailed.id(), shown)], "of 200 it has shown 40");
     assert_eq!(missed.tailed(), lines(0..40));
-    assert_eq!(missed.suffix.asked(), before.max(shown), "a tail has a moment of its own");
+    assert_eq!(missed.tail.asked(), before.max(shown), "a tail has a moment of its own");
     room.stop().await;
 }
 

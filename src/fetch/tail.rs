@@ -11,13 +11,15 @@ use crate::fetch::shared::Last;
 use crate::fetch::stream::merge::{Counted, Pass, missing};
 use crate::fetch::stream::state::{Stream, lock};
 use crate::fetch::stream::watermark::OVERLAP;
-use crate::fetch::tail::read_back::{MEMORY, read_back};
 use crate::model::{LogEvent, Timestamp};
 use crate::render::{Format, render};
 use crate::store::Counts;
+use read_back::{MEMORY, read_back};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
+
+mod read_back;
 
 /// Text kept before the furthest read, for readers that step back.
 const BEHIND: u64 = 4 << 20;
@@ -25,7 +27,7 @@ const BEHIND: u64 = 4 << 20;
 const DOUBTS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(400)];
 
 /// The end of a stream that isn't downloaded: offset 0 is the start of a line; grows as events arrive. Rendered canonically.
-pub struct Suffix {
+pub struct Tail {
     stream: Arc<Stream>,
     text: Mutex<Text>,
     len: watch::Sender<u64>,
@@ -52,7 +54,7 @@ struct Text {
     grown_at: Timestamp,
 }
 
-impl Suffix {
+impl Tail {
     /// Bytes now; only grows.
     pub fn len(&self) -> u64 {
         *self.len.borrow()
@@ -164,7 +166,7 @@ impl Text {
 }
 
 /// See [`Stream::last`].
-pub(crate) async fn last(stream: &Arc<Stream>, last: Last) -> Result<Arc<Suffix>, Error> {
+pub(crate) async fn last(stream: &Arc<Stream>, last: Last) -> Result<Arc<Tail>, Error> {
     stream.check_class()?;
     let row = stream.row()?;
     if row.gone {
@@ -200,14 +202,14 @@ pub(crate) async fn last(stream: &Arc<Stream>, last: Last) -> Result<Arc<Suffix>
     let cut = start_of(&text.bytes, last);
     text.bytes.drain(..cut);
     let len = text.bytes.len() as u64;
-    let suffix = Arc::new(Suffix {
+    let tail = Arc::new(Tail {
         stream: stream.clone(),
         text: Mutex::new(text),
         len: watch::Sender::new(len),
         _follow: stream.follow(),
     });
-    lock(&stream.suffixes).push(Arc::downgrade(&suffix));
-    Ok(suffix)
+    lock(&stream.tails).push(Arc::downgrade(&tail));
+    Ok(tail)
 }
 
 /// The state after the first read, without its bytes.
