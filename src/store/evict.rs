@@ -2,7 +2,7 @@
 //! that nobody reads.
 //!
 //! Rows and indexes stay: the order in which events were shown is known to nobody else. The text comes back from the service when it is
-//! read again (see [`super::Mend`]), so what the service may not have any more goes last. A stream that somebody reads stays.
+//! read again (see [`super::Repair`]), so what the service may not have any more goes last. A stream that somebody reads stays.
 //!
 //! The catalogue is told first: a crash in between leaves a file that nobody counts, which the next eviction takes, while a file that is
 //! counted and gone would look like damage.

@@ -13,7 +13,7 @@
 //!   (see [`Grows`]).
 //! * Nothing that was written so is cut off while the text is lent.
 //!
-//! Files whose text is wanted aren't evicted, and blocks that were proved aren't mended. Somebody else who cuts or changes the file is
+//! Files whose text is wanted aren't evicted, and blocks that were proved aren't repaired. Somebody else who cuts or changes the file is
 //! seen, as on any file.
 
 use super::StoreError;

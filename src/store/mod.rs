@@ -19,11 +19,11 @@ mod index;
 mod killpoint;
 mod lend;
 mod live;
-mod mend;
 pub mod names;
 mod prove;
 mod rebuild;
 mod rendition;
+mod repair;
 pub mod row;
 mod trouble;
 mod writer;
@@ -41,9 +41,9 @@ pub use evict::{Limits, MinFree};
 use heal::Copies;
 pub use lend::Lent;
 use live::{Held, Room};
-pub use mend::Mend;
 use names::Names;
 use rendition::Rendition;
+pub use repair::Repair;
 use row::{Extent, GroupRow, Named, StreamRow, Vouch};
 use std::collections::HashMap;
 use std::path::Path;
@@ -64,7 +64,7 @@ pub enum StoreErrorKind {
     Damaged,
     /// The catalogue isn't what was written: it is rebuilt from the files at the next start.
     CatalogueLost,
-    /// Text of this stream isn't there (evicted) or isn't what was written; its index knows what belongs there, see [`Mend`].
+    /// Text of this stream isn't there (evicted) or isn't what was written; its index knows what belongs there, see [`Repair`].
     TextLost(StreamId),
     /// The index of this stream can't be read: nobody knows any more in which order its events were shown.
     IndexLost(StreamId),
@@ -376,7 +376,7 @@ impl Store {
     }
 
     /// Makes the files of a stream anew, beside the old ones and then in their place: for one on whose files the disk failed. The order
-    /// of events, inode, length and offsets stay; text that can't be read any more is fetched again when it is next read, see [`Mend`],
+    /// of events, inode, length and offsets stay; text that can't be read any more is fetched again when it is next read, see [`Repair`],
     /// of which there must be none of this stream meanwhile.
     pub async fn heal(&self, id: StreamId) -> Result<(), StoreError> {
         let room = Arc::clone(&self.room);

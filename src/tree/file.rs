@@ -160,7 +160,7 @@ impl File {
         let (kernel, ino) = (Arc::clone(&self.kernel), self.ino);
         let lent = wanted.then(|| self.reader.lend(Arc::new(move || kernel.forget_attributes(ino)))).and_then(|lent| {
             lent.unwrap_or_else(|error| {
-                // Whoever reads meets it and has it mended.
+                // Whoever reads meets it and has it repaired.
                 tracing::debug!(file = %printable(&self.label), %error, "its text isn't lent");
                 None
             })
@@ -300,7 +300,7 @@ impl File {
         }
         match self.reader.read_at(offset, size) {
             Err(error) if matches!(error.kind, StoreErrorKind::TextLost(_)) => {
-                self.unless_unanswered(self.stream.mend(offset, size as u64)).await?;
+                self.unless_unanswered(self.stream.repair(offset, size as u64)).await?;
                 self.read_now(offset, size)
             }
             Err(error) if matches!(error.kind, StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_)) => {

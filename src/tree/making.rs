@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::watch;
 
 /// How often text is fetched again without a step forward.
-const MENDS: u32 = 3;
+const REPAIRS: u32 = 3;
 
 /// How far the making of one file is.
 #[derive(Default)]
@@ -135,7 +135,7 @@ async fn remedy(file: &Arc<File>, error: StoreError, times: u32) -> Result<(), E
             Ok(())
         }
         // Evicted or damaged: fetched again from where the making stands, a bounded part.
-        StoreErrorKind::TextLost(_) if times <= MENDS => file.stream().mend(file.reader().made_of(), 1).await,
+        StoreErrorKind::TextLost(_) if times <= REPAIRS => file.stream().repair(file.reader().made_of(), 1).await,
         StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_) => Err(file.stream().lost(error).await),
         _ => Err(file.damaged(&error)),
     }

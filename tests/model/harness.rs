@@ -239,7 +239,7 @@ impl World {
                     let opened = in_time("an open", stream.bring_up_to_date(Wanted::Content)).await?;
                     let opened = self.tolerate(opened)?.is_some();
                     if opened && !self.disk.is_frozen() {
-                        self.mend(&stream).await?;
+                        self.repair(&stream).await?;
                     }
                     if opened && !self.disk.is_frozen() {
                         self.check_open(stream.id(), now)?;
@@ -260,7 +260,7 @@ impl World {
             }
             Op::Read { slot, part, size } => {
                 if let Some(stream) = self.stream(*slot).await? {
-                    self.mend(&stream).await?;
+                    self.repair(&stream).await?;
                     self.read(stream.id(), *part, *size)?;
                 }
             }
@@ -431,12 +431,12 @@ impl World {
     }
 
     /// Has what was evicted fetched again, as a reader does.
-    async fn mend(&self, stream: &Arc<Stream>) -> Verdict {
-        let mended = in_time("fetching text again", stream.mend(0, u64::MAX)).await?;
-        match mended {
+    async fn repair(&self, stream: &Arc<Stream>) -> Verdict {
+        let repaired = in_time("fetching text again", stream.repair(0, u64::MAX)).await?;
+        match repaired {
             // Text of what the service deleted, or hides for a moment, stays away.
             Err(error) if error.kind() == ErrorKind::Damaged && self.evicts => Ok(()),
-            mended => self.tolerate(mended).map(drop),
+            repaired => self.tolerate(repaired).map(drop),
         }
     }
 
@@ -578,7 +578,7 @@ impl World {
                     Err(error) => return Err(format!("{group} {name} can't be opened: {error}")),
                 }
                 if !frozen {
-                    self.mend(&stream).await?;
+                    self.repair(&stream).await?;
                     if self.disk.is_frozen() {
                         self.step(&Op::Wait { ms: 0 }).await?;
                         continue;

@@ -158,7 +158,7 @@ async fn heal(streams: &Arc<Streams>, id: StreamId, failures: u32) -> Result<Opt
     // What isn't in the catalogue any more needs no files.
     let Ok(stream) = streams.stream(id) else { return Ok(None) };
     let healed = {
-        let _mending = stream.mending.lock().await;
+        let _repairing = stream.repairing.lock().await;
         streams.shared.store.heal(id).await
     };
     match healed {
@@ -185,7 +185,7 @@ fn is_index_lost(stream: &Stream, failures: u32) -> bool {
 
 /// What the old files had lost; who reads it before that has it fetched at once.
 async fn fetch_what_is_missing(stream: &Arc<Stream>) {
-    if let Err(error) = stream.mend_as(Priority::Background, 0, u64::MAX).await {
+    if let Err(error) = stream.repair_as(Priority::Background, 0, u64::MAX).await {
         tracing::debug!(%error, "text is fetched when it is read");
     }
 }

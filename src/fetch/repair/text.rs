@@ -11,7 +11,7 @@ use crate::fetch::shared::News;
 use crate::fetch::stream::cursor::{Cursor, Via};
 use crate::fetch::stream::state::{Stream, Streams};
 use crate::model::{LogEvent, Span, StreamId, printable};
-use crate::store::{Mend, StoreError};
+use crate::store::{Repair, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,29 +21,29 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Stream {
-    /// Makes `size` bytes of text at `offset` what was committed, fetching them again if they aren't. Waits for whoever mends
+    /// Makes `size` bytes of text at `offset` what was committed, fetching them again if they aren't. Waits for whoever repairs
     /// this stream already.
-    pub async fn mend(self: &Arc<Self>, offset: u64, size: u64) -> Result<(), Error> {
-        self.mend_as(Priority::Waiting, offset, size).await
+    pub async fn repair(self: &Arc<Self>, offset: u64, size: u64) -> Result<(), Error> {
+        self.repair_as(Priority::Waiting, offset, size).await
     }
 
     /// The same for nobody who waits.
-    pub(crate) async fn mend_as(self: &Arc<Self>, priority: Priority, offset: u64, size: u64) -> Result<(), Error> {
-        let _mending = self.mending.lock().await;
+    pub(crate) async fn repair_as(self: &Arc<Self>, priority: Priority, offset: u64, size: u64) -> Result<(), Error> {
+        let _repairing = self.repairing.lock().await;
         loop {
             let (store, id) = (self.streams.shared.store.clone(), self.id);
-            let found = tokio::task::spawn_blocking(move || store.mend(id, offset, size)).await;
-            let mend = match found.map_err(|_| Fault::Died.about(&self.subject))? {
+            let found = tokio::task::spawn_blocking(move || store.repair(id, offset, size)).await;
+            let repair = match found.map_err(|_| Fault::Died.about(&self.subject))? {
                 Ok(None) => return Ok(()),
-                Ok(Some(mend)) => mend,
+                Ok(Some(repair)) => repair,
                 Err(error) => return Err(self.lost(error).await),
             };
-            if mend.is_damage() && mend.missing() > 0 {
-                let what = format!("{} bytes of its copy are damaged and are fetched again", mend.bytes());
+            if repair.is_damage() && repair.missing() > 0 {
+                let what = format!("{} bytes of its copy are damaged and are fetched again", repair.bytes());
                 self.streams.report.error(&Error::new(ErrorKind::TextLost, &self.subject, what));
             }
-            tracing::info!(stream = %printable(&self.subject), bytes = mend.bytes(), "text is fetched again");
-            self.fill(mend, priority, offset, size).await?;
+            tracing::info!(stream = %printable(&self.subject), bytes = repair.bytes(), "text is fetched again");
+            self.fill(repair, priority, offset, size).await?;
         }
     }
 
@@ -54,20 +54,26 @@ impl Stream {
         Fault::Store(error).about(&self.subject)
     }
 
-    async fn fill(self: &Arc<Self>, mut mend: Mend, priority: Priority, offset: u64, size: u64) -> Result<(), Error> {
+    async fn fill(
+        self: &Arc<Self>,
+        mut repair: Repair,
+        priority: Priority,
+        offset: u64,
+        size: u64,
+    ) -> Result<(), Error> {
         let mut pause = PAUSE;
         for attempt in 0..TRIES {
             if attempt > 0 {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
-            let Some(span) = mend.span() else { return Ok(()) };
-            mend = self.read_span(mend, priority, span).await?;
+            let Some(span) = repair.span() else { return Ok(()) };
+            repair = self.read_span(repair, priority, span).await?;
         }
-        let missing = mend.missing();
-        let Some((from, to)) = mend.first_torn() else { return Ok(()) };
-        let oldest = mend.span().map(|span| span.start);
-        let kept = tokio::task::spawn_blocking(move || mend.keep()).await;
+        let missing = repair.missing();
+        let Some((from, to)) = repair.first_incomplete() else { return Ok(()) };
+        let oldest = repair.span().map(|span| span.start);
+        let kept = tokio::task::spawn_blocking(move || repair.keep()).await;
         if let Err(error) = kept.map_err(|_| Fault::Died.about(&self.subject))? {
             return Err(self.lost(error).await);
         }
@@ -87,11 +93,11 @@ impl Stream {
     }
 
     /// Reads a span once, until nothing is missing or there is no more. An empty page is no progress.
-    async fn read_span(self: &Arc<Self>, mut mend: Mend, priority: Priority, span: Span) -> Result<Mend, Error> {
+    async fn read_span(self: &Arc<Self>, mut repair: Repair, priority: Priority, span: Span) -> Result<Repair, Error> {
         let mut cursor = Cursor::new(Via::Get, Some(span.start), span.end);
         loop {
             let page = match cursor.next(self, priority, None).await {
-                Err(fault) if fault.is_invalid_token() => return Ok(mend),
+                Err(fault) if fault.is_invalid_token() => return Ok(repair),
                 Err(fault) if fault.is_not_found() => {
                     self.is_gone();
                     return Err(self.not_found());
@@ -100,19 +106,19 @@ impl Stream {
             };
             let (ended, stuck) = (page.ended, page.stuck);
             if !page.events.is_empty() {
-                mend = self.take(mend, page.events).await?;
+                repair = self.take(repair, page.events).await?;
                 self.progress.send_modify(|p| p.commits += 1);
             }
-            if mend.span().is_none() || ended || stuck {
-                return Ok(mend);
+            if repair.span().is_none() || ended || stuck {
+                return Ok(repair);
             }
         }
     }
 
-    async fn take(self: &Arc<Self>, mut mend: Mend, events: Vec<LogEvent>) -> Result<Mend, Error> {
-        let taken = tokio::task::spawn_blocking(move || mend.take(&events).map(|()| mend)).await;
+    async fn take(self: &Arc<Self>, mut repair: Repair, events: Vec<LogEvent>) -> Result<Repair, Error> {
+        let taken = tokio::task::spawn_blocking(move || repair.take(&events).map(|()| repair)).await;
         match taken.map_err(|_| Fault::Died.about(&self.subject))? {
-            Ok(mend) => Ok(mend),
+            Ok(repair) => Ok(repair),
             Err(error) => Err(self.lost(error).await),
         }
     }

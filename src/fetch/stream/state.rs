@@ -141,7 +141,7 @@ impl Streams {
             awaited: watch::Sender::new(false),
             tails: Mutex::default(),
             doubted: AtomicBool::new(row.extent.doubted),
-            mending: tokio::sync::Mutex::default(),
+            repairing: tokio::sync::Mutex::default(),
             gap: Gap::default(),
         });
         live.insert(id, Arc::downgrade(&stream));
@@ -284,7 +284,7 @@ pub struct Stream {
     /// As [`crate::store::row::Extent::doubted`].
     pub(crate) doubted: AtomicBool,
     /// Held while lost text is fetched again.
-    pub(crate) mending: tokio::sync::Mutex<()>,
+    pub(crate) repairing: tokio::sync::Mutex<()>,
     /// What it could not keep.
     pub(crate) gap: Gap,
 }

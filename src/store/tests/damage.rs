@@ -35,17 +35,17 @@ async fn fill(store: Arc<Store>) -> Arc<Store> {
 }
 
 /// What fetching does about lost text, with a service that has all events; tells whether any of it counted as damage.
-fn mend(store: &Store, id: StreamId, events: &[LogEvent]) -> Result<bool, StoreError> {
+fn repair(store: &Store, id: StreamId, events: &[LogEvent]) -> Result<bool, StoreError> {
     let mut damage = false;
-    while let Some(mut mend) = store.mend(id, 0, u64::MAX)? {
-        damage |= mend.is_damage();
-        let span = mend.span().unwrap();
+    while let Some(mut repair) = store.repair(id, 0, u64::MAX)? {
+        damage |= repair.is_damage();
+        let span = repair.span().unwrap();
         let mut shown: Vec<LogEvent> = events.iter().filter(|e| span.contains(e.timestamp)).cloned().collect();
         fastrand::Rng::with_seed(7).shuffle(&mut shown);
         for page in shown.chunks(100) {
-            mend.take(page).unwrap();
+            repair.take(page).unwrap();
         }
-        assert_eq!((mend.missing(), mend.span()), (0, None), "the service shows all");
+        assert_eq!((repair.missing(), repair.span()), (0, None), "the service shows all");
     }
     Ok(damage)
 }
@@ -74,12 +74,12 @@ async fn evicted_text_comes_back_to_its_places() {
         assert_eq!(store.stream(*id).unwrap().unwrap().extent.text_len, whole.len() as u64);
         if at != 1 {
             assert_eq!(read(&store, *id).unwrap_err().kind, StoreErrorKind::TextLost(*id));
-            // It grows all the same, and what is new needs no mending.
+            // It grows all the same, and what is new needs no repairing.
             let more = event(5_000, "y".repeat(70_000));
             store.append(vec![append(*id, vec![more.clone()])]).await.unwrap();
             let reader = store.reader(*id, &Format::Message).unwrap();
             assert!(reader.read_at(whole.len() as u64 + 60_000, 5).unwrap() == b"yyyyy");
-            assert!(!mend(&store, *id, &history(at)).unwrap(), "it was taken away, not damaged");
+            assert!(!repair(&store, *id, &history(at)).unwrap(), "it was taken away, not damaged");
             let whole = expected(&Format::Message, &format!("s{at}"), &[history(at), vec![more]].concat());
             assert!(read(&store, *id).unwrap() == whole);
         }
@@ -112,7 +112,10 @@ async fn a_power_cut_in_an_eviction_is_no_damage() {
             let store = on(&disk).unwrap();
             for at in 0..STREAMS {
                 let (id, events) = (stream(&store, &format!("s{at}")), history(at));
-                assert!(!mend(&store, id, &events).unwrap(), "cut {cut}, {unsynced:?}: stream {at} counts as damaged");
+                assert!(
+                    !repair(&store, id, &events).unwrap(),
+                    "cut {cut}, {unsynced:?}: stream {at} counts as damaged"
+                );
                 assert!(read(&store, id).unwrap() == expected(&Format::Message, "", &events));
             }
             // What the cut left behind isn't left for ever.
@@ -136,7 +139,7 @@ async fn what_was_taken_away_is_no_damage_until_it_is_whole_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let id = stream(&store, "a");
-    // More blocks than are mended together.
+    // More blocks than are repaired together.
     let events: Vec<_> = (0..260).map(|n| event(n, "z".repeat(66_000 + n as usize))).collect();
     for event in &events {
         store.append(vec![append(id, vec![event.clone()])]).await.unwrap();
@@ -144,7 +147,7 @@ async fn what_was_taken_away_is_no_damage_until_it_is_whole_again() {
     store.set_limits(Limits { size: 1, ..Limits::default() });
     store.make_room().await.unwrap();
     store.set_limits(Limits::default());
-    assert!(!mend(&store, id, &events).unwrap());
+    assert!(!repair(&store, id, &events).unwrap());
     let (_, path) = store.room.paths(id, "text");
     drop(store);
     let mut bytes = fs::read(&path).unwrap();
@@ -152,7 +155,7 @@ async fn what_was_taken_away_is_no_damage_until_it_is_whole_again() {
     bytes[70_000] ^= 1;
     fs::write(&path, bytes).unwrap();
     let store = Store::open(dir.path()).unwrap();
-    assert!(mend(&store, id, &events).unwrap(), "now it is the disk's doing");
+    assert!(repair(&store, id, &events).unwrap(), "now it is the disk's doing");
 }
 
 #[tokio::test]
@@ -164,20 +167,20 @@ async fn what_the_service_has_no_more_is_told_and_the_rest_is_kept() {
     store.make_room().await.unwrap();
     let events = history(0);
     let gone = events[10].clone();
-    let mut mending = store.mend(id, 0, 1).unwrap().unwrap();
-    mending.take(&events.iter().filter(|e| **e != gone).cloned().collect::<Vec<_>>()).unwrap();
-    assert_eq!(mending.missing(), 1);
-    let (from, to) = mending.first_torn().unwrap();
+    let mut repairing = store.repair(id, 0, 1).unwrap().unwrap();
+    repairing.take(&events.iter().filter(|e| **e != gone).cloned().collect::<Vec<_>>()).unwrap();
+    assert_eq!(repairing.missing(), 1);
+    let (from, to) = repairing.first_incomplete().unwrap();
     assert_eq!(from, 0);
-    mending.keep().unwrap();
-    drop(mending);
+    repairing.keep().unwrap();
+    drop(repairing);
     let reader = store.reader(id, &Format::Message).unwrap();
     assert_eq!(reader.read_at(0, 10).unwrap_err().kind, StoreErrorKind::TextLost(id));
     let whole = expected(&Format::Message, "s0", &events);
     assert!(reader.read_at(to, usize::MAX).unwrap() == whole[to as usize..]);
-    let mut mending = store.mend(id, 0, 1).unwrap().unwrap();
-    assert_eq!(mending.missing(), 1, "what was found was kept");
-    mending.take(&[gone]).unwrap();
+    let mut repairing = store.repair(id, 0, 1).unwrap().unwrap();
+    assert_eq!(repairing.missing(), 1, "what was found was kept");
+    repairing.take(&[gone]).unwrap();
     assert!(reader.read_at(0, usize::MAX).unwrap() == whole);
 }
 
@@ -251,16 +254,16 @@ fn corrupt(dir: &Path, rng: &mut fastrand::Rng) -> String {
 #[derive(Debug, Default)]
 struct Outcomes {
     untouched: u32,
-    mended: u32,
+    repaired: u32,
     anew: u32,
     rebuilt: u32,
 }
 
-/// Opens a store after a corruption and reads everything, mending as fetching does.
+/// Opens a store after a corruption and reads everything, repairing as fetching does.
 fn survive(dir: &Path, what: &str, outcomes: &mut Outcomes) {
     let store = Store::open(dir).unwrap_or_else(|error| panic!("{what}: {error}"));
     let rebuilt = store.rebuilt().is_some();
-    let (mut mended, mut anew) = (false, false);
+    let (mut repaired, mut anew) = (false, false);
     for at in 0..STREAMS {
         let events = history(at);
         let whole = expected(&Format::Message, &format!("s{at}"), &events);
@@ -277,8 +280,8 @@ fn survive(dir: &Path, what: &str, outcomes: &mut Outcomes) {
                     break;
                 }
                 Err(StoreError { kind: StoreErrorKind::TextLost(_), .. }) => {
-                    mended = true;
-                    match mend(&store, id, &events) {
+                    repaired = true;
+                    match repair(&store, id, &events) {
                         Ok(_) => {}
                         Err(StoreError { kind: StoreErrorKind::IndexLost(_), .. }) => {
                             id = store.renew_stream(id).unwrap().unwrap();
@@ -295,10 +298,10 @@ fn survive(dir: &Path, what: &str, outcomes: &mut Outcomes) {
             }
         }
     }
-    match (rebuilt, anew, mended) {
+    match (rebuilt, anew, repaired) {
         (true, _, _) => outcomes.rebuilt += 1,
         (_, true, _) => outcomes.anew += 1,
-        (_, _, true) => outcomes.mended += 1,
+        (_, _, true) => outcomes.repaired += 1,
         _ => outcomes.untouched += 1,
     }
 }

@@ -59,9 +59,9 @@ async fn each_failure_of_one_file_refuses_that_stream_alone_and_can_be_healed() 
                 // A text that could not be opened was not copied: it is fetched again.
                 Err(error) => {
                     assert_eq!(error.kind, StoreErrorKind::TextLost(sick), "{what}");
-                    while let Some(mut mend) = store.mend(sick, 0, u64::MAX).unwrap() {
-                        assert!(!mend.is_damage(), "{what}");
-                        mend.take(&[bulk(0), bulk(2_000)].concat()).unwrap();
+                    while let Some(mut repair) = store.repair(sick, 0, u64::MAX).unwrap() {
+                        assert!(!repair.is_damage(), "{what}");
+                        repair.take(&[bulk(0), bulk(2_000)].concat()).unwrap();
                     }
                     assert_eq!(reader.read_at(0, usize::MAX).unwrap(), after, "{what}");
                 }
@@ -165,8 +165,8 @@ async fn a_power_cut_while_files_are_exchanged_takes_nothing_back() {
             let healed = store.heal(sick).await;
             drop(store);
             let again = on(&disk.after_power_cut(unsynced)).unwrap();
-            while let Some(mut mend) = again.mend(sick, 0, u64::MAX).unwrap() {
-                mend.take(&bulk(0)).unwrap();
+            while let Some(mut repair) = again.repair(sick, 0, u64::MAX).unwrap() {
+                repair.take(&bulk(0)).unwrap();
             }
             assert_eq!(read(&again, sick).unwrap(), canonical(&bulk(0)), "at {at}, {unsynced:?}, {healed:?}");
         }
@@ -316,8 +316,8 @@ async fn a_disk_that_fails_while_text_is_mended_makes_that_stream_sick() {
         let path = store.room.paths(id, "text").1;
         disk.file(&path).write_all_at(b"?", 30_000).unwrap();
         disk.fail(&path, Some(failing));
-        let mended = store.mend(id, 0, u64::MAX).and_then(|mend| mend.unwrap().take(&bulk(0)));
-        assert_eq!(mended.unwrap_err().kind, StoreErrorKind::Sick(id), "{failing:?}");
+        let repaired = store.repair(id, 0, u64::MAX).and_then(|repair| repair.unwrap().take(&bulk(0)));
+        assert_eq!(repaired.unwrap_err().kind, StoreErrorKind::Sick(id), "{failing:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Text written again: a block that was evicted or damaged is filled from events that the service is asked for once more.
 //!
 //! The index knows each event's place, so they may come in any order; what is there already is kept. A crash leaves blocks that don't
-//! prove, and whoever reads them next mends them again; text that was evicted counts as whole, so that what it lacks later is damage,
+//! prove, and whoever reads them next repairs them again; text that was evicted counts as whole, so that what it lacks later is damage,
 //! only once all of it is synced.
 
 use super::directory::{Block, IndexFile};
@@ -15,33 +15,33 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Blocks that are mended together: what is read again for them is one span of time.
+/// Blocks that are repaired together: what is read again for them is one span of time.
 const BLOCKS: usize = 256;
-/// Bytes of text that are mended together, unless one block alone has more.
+/// Bytes of text that are repaired together, unless one block alone has more.
 const BYTES: u64 = 32 << 20;
 
 /// Blocks of one stream's text that wait for their events.
-pub struct Mend {
+pub struct Repair {
     room: Arc<Room>,
     live: Held,
     /// The text wasn't taken away by eviction: the disk lost or changed it.
     damaged: bool,
     file: Arc<dyn DiskFile>,
     path: PathBuf,
-    blocks: Vec<Torn>,
+    blocks: Vec<IncompleteBlock>,
     /// Where each missing event belongs; identical events have identical text, so one fills all places.
-    missing: HashMap<(Timestamp, u64), Vec<Hole>>,
+    missing: HashMap<(Timestamp, u64), Vec<MissingEvent>>,
 }
 
 /// A block that isn't what was committed.
-struct Torn {
+struct IncompleteBlock {
     block: Block,
     text: Vec<u8>,
     missing: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Hole {
+struct MissingEvent {
     /// In `blocks`.
     block: usize,
     /// Place and length in the block's text, its newline included.
@@ -52,7 +52,7 @@ struct Hole {
 impl Store {
     /// What has to be read again so that the text from `offset` on is whole, as far as one step goes; `None` if there `size` bytes
     /// are what was committed. May take as long as reading 32 MiB.
-    pub fn mend(&self, id: StreamId, offset: u64, size: u64) -> Result<Option<Mend>, StoreError> {
+    pub fn repair(&self, id: StreamId, offset: u64, size: u64) -> Result<Option<Repair>, StoreError> {
         let live = Held::of(self.room.live(id)?);
         let filed = live.with(&self.room, |state| Ok(state.filed()))?;
         let end = offset.saturating_add(size).min(filed.place.text);
@@ -63,20 +63,20 @@ impl Store {
         let (file, damaged) = self.open_again(&live, filed.place.text)?;
         let index = IndexFile::open(&self.room, id)?;
         let (room, missing) = (Arc::clone(&self.room), HashMap::new());
-        let mut mend = Mend { room, live, damaged, file, path, blocks: Vec::new(), missing };
+        let mut repair = Repair { room, live, damaged, file, path, blocks: Vec::new(), missing };
         let mut bytes = 0;
-        // Past the bytes that are asked for: who reads a torn file reads on.
-        for block in mend.live.unproved(&self.room, &filed, offset, u64::MAX, 4 * BLOCKS)? {
+        // Past the bytes that are asked for: who reads a damaged file reads on.
+        for block in repair.live.unproved(&self.room, &filed, offset, u64::MAX, 4 * BLOCKS)? {
             bytes += block.head.text_len;
-            if mend.blocks.len() >= BLOCKS || (bytes > BYTES && !mend.blocks.is_empty()) {
+            if repair.blocks.len() >= BLOCKS || (bytes > BYTES && !repair.blocks.is_empty()) {
                 break;
             }
-            mend.add(block, &index.entries(&block)?)?;
+            repair.add(block, &index.entries(&block)?)?;
         }
-        if mend.blocks.is_empty() {
-            mend.is_done()?;
+        if repair.blocks.is_empty() {
+            repair.is_done()?;
         }
-        Ok(Some(mend).filter(|mend| !mend.blocks.is_empty()))
+        Ok(Some(repair).filter(|repair| !repair.blocks.is_empty()))
     }
 
     /// The text file, made again if it isn't there, as long as what was committed: what was lost is zeros, and proves nothing.
@@ -101,21 +101,21 @@ fn failed(id: StreamId, what: &str, path: &Path, error: &std::io::Error) -> Stor
     StoreError::io(what, path, error).of_stream(id)
 }
 
-impl Mend {
+impl Repair {
     fn add(&mut self, block: Block, entries: &[Entry]) -> Result<(), StoreError> {
         let text = text_of(&block, &*self.file).map_err(|e| self.failed("read", &e))?;
-        let mut torn = Torn { block, text, missing: 0 };
+        let mut incomplete = IncompleteBlock { block, text, missing: 0 };
         for (entry, at) in spans(entries) {
-            if !is_whole(entry, &torn.text[at..]) {
-                let hole = Hole { block: self.blocks.len(), at, len: entry.text_len() as usize };
-                self.missing.entry((entry.timestamp, entry.hash)).or_default().push(hole);
-                torn.missing += 1;
+            if !is_whole(entry, &incomplete.text[at..]) {
+                let place = MissingEvent { block: self.blocks.len(), at, len: entry.text_len() as usize };
+                self.missing.entry((entry.timestamp, entry.hash)).or_default().push(place);
+                incomplete.missing += 1;
             }
         }
-        if torn.missing == 0 {
+        if incomplete.missing == 0 {
             lock(&self.live.directory).is_proved(block.number);
         } else {
-            self.blocks.push(torn);
+            self.blocks.push(incomplete);
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Mend {
 
     /// Events that are missing still.
     pub fn missing(&self) -> usize {
-        self.blocks.iter().map(|torn| torn.missing).sum()
+        self.blocks.iter().map(|incomplete| incomplete.missing).sum()
     }
 
     /// Puts events where they belong; those that belong nowhere are passed over.
@@ -147,18 +147,18 @@ impl Mend {
             return Ok(());
         }
         for event in events {
-            for hole in self.missing.remove(&event_key(event)).unwrap_or_default() {
-                let torn = &mut self.blocks[hole.block];
-                let own = &mut torn.text[hole.at..hole.at + hole.len];
-                let (message, newline) = own.split_at_mut(event.message.len().min(hole.len));
+            for place in self.missing.remove(&event_key(event)).unwrap_or_default() {
+                let incomplete = &mut self.blocks[place.block];
+                let own = &mut incomplete.text[place.at..place.at + place.len];
+                let (message, newline) = own.split_at_mut(event.message.len().min(place.len));
                 message.copy_from_slice(&event.message.as_bytes()[..message.len()]);
                 newline.fill(b'\n');
-                torn.missing -= 1;
-                if torn.missing == 0 {
-                    let written = self.file.write_all_at(&torn.text, torn.block.text);
+                incomplete.missing -= 1;
+                if incomplete.missing == 0 {
+                    let written = self.file.write_all_at(&incomplete.text, incomplete.block.text);
                     written.map_err(|e| failed(self.live.id, "write", &self.path, &e))?;
-                    lock(&self.live.directory).is_proved(torn.block.number);
-                    torn.text = Vec::new();
+                    lock(&self.live.directory).is_proved(incomplete.block.number);
+                    incomplete.text = Vec::new();
                 }
             }
         }
@@ -179,20 +179,20 @@ impl Mend {
 
     /// Keeps what was found for blocks that stay incomplete, for the next attempt.
     pub fn keep(&self) -> Result<(), StoreError> {
-        for torn in self.blocks.iter().filter(|torn| torn.missing > 0) {
-            self.file.write_all_at(&torn.text, torn.block.text).map_err(|e| self.failed("write", &e))?;
+        for incomplete in self.blocks.iter().filter(|incomplete| incomplete.missing > 0) {
+            self.file.write_all_at(&incomplete.text, incomplete.block.text).map_err(|e| self.failed("write", &e))?;
         }
         Ok(())
     }
 
-    /// Bytes of the blocks that this mends.
+    /// Bytes of the blocks that this repairs.
     pub fn bytes(&self) -> u64 {
-        self.blocks.iter().map(|torn| torn.block.head.text_len).sum()
+        self.blocks.iter().map(|incomplete| incomplete.block.head.text_len).sum()
     }
 
     /// Where the first block that isn't whole begins and ends in the text.
-    pub fn first_torn(&self) -> Option<(u64, u64)> {
-        let torn = self.blocks.iter().find(|torn| torn.missing > 0)?;
-        Some((torn.block.text, torn.block.text + torn.block.head.text_len))
+    pub fn first_incomplete(&self) -> Option<(u64, u64)> {
+        let incomplete = self.blocks.iter().find(|incomplete| incomplete.missing > 0)?;
+        Some((incomplete.block.text, incomplete.block.text + incomplete.block.head.text_len))
     }
 }
