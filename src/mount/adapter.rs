@@ -57,7 +57,7 @@ impl Filesystem for Adapter {
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(1).is_ok()
         {
-            self.tree.lend_texts();
+            self.tree.pass_texts_through();
         }
         Ok(())
     }

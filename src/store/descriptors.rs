@@ -24,7 +24,7 @@ pub(crate) struct Pools {
     /// Those of them that take little.
     pub(crate) recent_light: NonZeroUsize,
     /// Texts that the kernel reads by itself.
-    pub(crate) lent: usize,
+    pub(crate) passthrough: usize,
 }
 
 impl Pools {
@@ -36,14 +36,14 @@ impl Pools {
         Pools::of(if is_known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { 1_024 })
     }
 
-    /// A half of `limit` for what is kept, a quarter for what is lent; the rest is for connections, other users' questions and files in use.
+    /// A half of `limit` for what is kept, a quarter for what is passthrough; the rest is for connections, other users' questions and files in use.
     fn of(limit: usize) -> Pools {
         let at_most =
             |most: NonZeroUsize, share: usize| most.min(NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN));
         Pools {
             recent: at_most(RECENT, limit / 8),
             recent_light: at_most(RECENT_LIGHT, limit / 8 * 3),
-            lent: limit / 4,
+            passthrough: limit / 4,
         }
     }
 }
@@ -69,8 +69,8 @@ mod tests {
     #[test]
     fn what_is_kept_open_leaves_a_quarter_of_the_limit() {
         for limit in [1, 64, 256, 1_024, 2_300, 4_096, 65_536, usize::MAX] {
-            let Pools { recent, recent_light, lent } = Pools::of(limit);
-            assert!(recent.get() + recent_light.get() + lent <= (limit / 4 * 3).max(2), "{limit}");
+            let Pools { recent, recent_light, passthrough } = Pools::of(limit);
+            assert!(recent.get() + recent_light.get() + passthrough <= (limit / 4 * 3).max(2), "{limit}");
             assert!(recent <= RECENT && recent_light <= RECENT_LIGHT);
         }
         assert_eq!(Pools::of(65_536).recent_light, RECENT_LIGHT, "with room for all");

@@ -10,7 +10,7 @@ use super::directory::Directory;
 use super::disk::{Disk, DiskFile};
 use super::evict::Limits;
 use super::index::{Entry, Identity, decode_blocks, encode_blocks};
-use super::lend::Lending;
+use super::passthrough::Passthroughs;
 use super::rendition::Rendition;
 use super::trouble::is_missing;
 use super::{StoreError, StoreErrorKind};
@@ -37,11 +37,11 @@ pub(crate) struct Room {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) pools: Pools,
     /// Texts that the kernel reads by itself.
-    pub(crate) lent: AtomicUsize,
+    pub(crate) passthrough_count: AtomicUsize,
     pub(crate) catalogue: Catalogue,
     /// Streams on whose files the disk failed: nothing is appended to them until they are healed, or the store is opened again.
     pub(crate) sick: Mutex<HashSet<StreamId>>,
-    /// Streams with committed events that aren't shown, for they could not be written to the file that is lent; and why.
+    /// Streams with committed events that aren't shown, for they could not be written to the file that the kernel reads; and why.
     pub(crate) unshown: Mutex<HashMap<StreamId, StoreError>>,
     pub(crate) limits: Mutex<Limits>,
     /// When eviction last found nothing that it may take.
@@ -100,7 +100,7 @@ impl Room {
             dir: dir.to_owned(),
             disk,
             pools,
-            lent: AtomicUsize::new(0),
+            passthrough_count: AtomicUsize::new(0),
             catalogue,
             sick: Mutex::default(),
             unshown: Mutex::default(),
@@ -232,9 +232,9 @@ pub(crate) struct Live {
     /// The index was read once, and every checksum was right.
     pub(crate) index_is_proved: AtomicBool,
     /// Who reads the text file without asking.
-    pub(crate) lending: Arc<Lending>,
+    pub(crate) passthroughs: Arc<Passthroughs>,
     /// The file that they read, where another one has taken its place since.
-    pub(crate) lent_file: Mutex<Option<Arc<dyn DiskFile>>>,
+    pub(crate) passthrough_file: Mutex<Option<Arc<dyn DiskFile>>>,
     /// Who may read the text at any moment.
     pub(crate) readers: AtomicU64,
     /// Readable bytes; moves after the state.
@@ -336,8 +336,8 @@ impl Live {
             state: Mutex::new(None),
             directory: Mutex::default(),
             index_is_proved: AtomicBool::new(false),
-            lending: Arc::default(),
-            lent_file: Mutex::default(),
+            passthroughs: Arc::default(),
+            passthrough_file: Mutex::default(),
             readers: AtomicU64::new(0),
             len: watch::Sender::new(0),
             renditions: Mutex::default(),

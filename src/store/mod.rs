@@ -17,9 +17,9 @@ pub(crate) mod fuzzing;
 mod heal;
 mod index;
 mod killpoint;
-mod lend;
 mod live;
 pub mod names;
+mod passthrough;
 mod prove;
 mod rebuild;
 mod rendition;
@@ -39,9 +39,9 @@ use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
 pub use evict::{Limits, MinFree};
 use heal::Copies;
-pub use lend::Lent;
 use live::{Held, Room};
 use names::Names;
+pub use passthrough::Passthrough;
 use rendition::Rendition;
 pub use repair::Repair;
 use row::{Extent, GroupRow, Named, StreamRow, Vouch};
@@ -620,8 +620,8 @@ impl Reader {
 
     /// The text file, for a reader that doesn't ask; `None` if it isn't the whole text, or the format isn't the text's. `grows` is called
     /// before it grows.
-    pub(crate) fn lend(&self, grows: lend::Grows) -> Result<Option<Lent>, StoreError> {
-        if self.rendition.is_some() { Ok(None) } else { Lent::of(&self.room, &self.live, grows) }
+    pub(crate) fn pass_through(&self, grows: passthrough::Grows) -> Result<Option<Passthrough>, StoreError> {
+        if self.rendition.is_some() { Ok(None) } else { Passthrough::of(&self.room, &self.live, grows) }
     }
 
     fn watched(&self) -> &watch::Sender<u64> {

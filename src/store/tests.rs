@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 
 mod damage;
 mod heal;
-mod lend;
+mod passthrough;
 
-/// For a lent text whose growth no test looks at.
-fn untold() -> super::lend::Grows {
+/// For a text that the kernel reads whose growth no test looks at.
+fn untold() -> super::passthrough::Grows {
     Arc::new(|| {})
 }
 

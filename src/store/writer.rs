@@ -11,8 +11,8 @@ use super::evict;
 use super::heal::Copies;
 use super::index::{Entry, encode_blocks, encode_mark};
 use super::killpoint::{Point, reach};
-use super::lend::Writing;
 use super::live::{Live, Room, State, TailRow, lock};
+use super::passthrough::Writing;
 use super::rendition;
 use super::trouble::is_missing;
 use super::{Append, StoreError, StoreErrorKind};
@@ -235,7 +235,7 @@ struct Work {
     change: Change,
     files: Option<Files>,
     /// Somebody reads the text file without asking: only what is committed already may be written to it.
-    lent: bool,
+    passes_through: bool,
     _writing: Option<Writing>,
 }
 
@@ -397,7 +397,7 @@ impl Work {
             checkpoint: false,
             change,
             files: None,
-            lent: false,
+            passes_through: false,
             _writing: None,
         })
     }
@@ -435,9 +435,9 @@ impl Work {
         if !self.to_files() {
             return Ok(());
         }
-        self._writing = self.live.lending.write();
-        self.lent = self._writing.is_none();
-        if self.lent && self.before.tail.is_empty() {
+        self._writing = self.live.passthroughs.write();
+        self.passes_through = self._writing.is_none();
+        if self.passes_through && self.before.tail.is_empty() {
             return Ok(());
         }
         let place = self.before.place;
@@ -469,8 +469,8 @@ impl Work {
             room.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
             self.live.text_is_another();
         }
-        // Of live rows in a file that is lent nothing may be taken away again.
-        let kept = if self.lent { self.before.text_len } else { committed };
+        // While the kernel reads a file by itself, its live rows must not be removed: it may have shown them already.
+        let kept = if self.passes_through { self.before.text_len } else { committed };
         cut(file, path, len, committed, kept)
     }
 
@@ -492,10 +492,10 @@ impl Work {
         let Some(files) = &self.files else { return Ok(()) };
         let mut entries: Vec<Entry> = self.before.tail.iter().flat_map(|row| &row.entries).copied().collect();
         let mut text: Vec<u8> = self.before.tail.iter().flat_map(|row| &row.text).copied().collect();
-        if !self.lent {
+        if !self.passes_through {
             entries.extend_from_slice(&self.entries);
         }
-        let new = if self.lent {
+        let new = if self.passes_through {
             &text
         } else if text.is_empty() {
             &self.text
@@ -509,9 +509,9 @@ impl Work {
             encode_mark(&mut index);
             self.change.place.marked = true;
         }
-        if self.lent {
+        if self.passes_through {
             // Rows that could not be written to the file before are seen from now on.
-            self.live.lending.grows();
+            self.live.passthroughs.grows();
         }
         files.text.append(new)?;
         reach(Point::TextWritten);
@@ -543,7 +543,7 @@ impl Work {
         let (entries, text) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.text));
         self.change.text_len += text.len() as u64;
         self.change.events += entries.len() as u64;
-        if (self.files.is_some() && !self.lent) || entries.is_empty() {
+        if (self.files.is_some() && !self.passes_through) || entries.is_empty() {
             return None;
         }
         let number = self.change.place.tail_next;

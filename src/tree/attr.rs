@@ -59,5 +59,5 @@ pub struct Opened {
     /// The handle can't seek.
     pub unseekable: bool,
     /// The kernel may read this by itself.
-    pub text: Option<std::sync::Arc<super::lent::Text>>,
+    pub text: Option<std::sync::Arc<super::passthrough::Text>>,
 }

@@ -7,8 +7,8 @@
 
 use super::inode::{Ino, Inodes, lock};
 use super::kernel::{Kernel, Pages};
-use super::lent::{LEAST, Mode, Open};
 use super::making::Making;
+use super::passthrough::{LEAST, Mode, Open};
 use super::pump::Pump;
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Stream, Wanted};
@@ -153,19 +153,21 @@ impl File {
         &self.mode
     }
 
-    /// One more open, of a file whose size the kernel has; it may read the text by itself where that `lends` and the text is whole.
-    pub(crate) fn open_settled(&self, lends: bool) -> Open {
-        let wanted = lends && self.mode.is_free() && self.reader.len() >= LEAST;
+    /// One more open, of a file whose size the kernel has; it may read the text by itself where that `passes_through` and the text is whole.
+    pub(crate) fn open_settled(&self, passes_through: bool) -> Open {
+        let wanted = passes_through && self.mode.is_free() && self.reader.len() >= LEAST;
         // The reader may see more than the kernel knows from then on: it asks for the size.
         let (kernel, ino) = (Arc::clone(&self.kernel), self.ino);
-        let lent = wanted.then(|| self.reader.lend(Arc::new(move || kernel.forget_attributes(ino)))).and_then(|lent| {
-            lent.unwrap_or_else(|error| {
+        let text = wanted.then(|| self.reader.pass_through(Arc::new(move || kernel.forget_attributes(ino)))).and_then(
+            |text| {
+                text.unwrap_or_else(|error| {
                 // Whoever reads meets it and has it repaired.
-                tracing::debug!(file = %printable(&self.label), %error, "its text isn't lent");
+                tracing::debug!(file = %printable(&self.label), %error, "the kernel doesn't read its text by itself");
                 None
             })
-        });
-        self.mode.open(lent)
+            },
+        );
+        self.mode.open(text)
     }
 
     /// The size that attributes tell, and whether it is one.

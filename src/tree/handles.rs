@@ -3,7 +3,7 @@
 use super::dir::DirHandle;
 use super::file::File;
 use super::inode::lock;
-use super::lent::Open;
+use super::passthrough::Open;
 use crate::error::Error;
 use crate::fetch::{Follow, Interest, Stream, Tail};
 use bytes::Bytes;

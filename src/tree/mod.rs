@@ -12,12 +12,12 @@ mod file;
 mod handles;
 mod inode;
 mod kernel;
-mod lent;
 mod looked_at;
 mod lookup;
 mod making;
 mod news;
 mod open;
+mod passthrough;
 mod processes;
 mod pump;
 mod questions;
@@ -103,7 +103,7 @@ pub struct Tree {
     /// How often the selection has changed.
     reselected: AtomicU64,
     /// The kernel can read texts by itself.
-    lends: AtomicBool,
+    passes_through: AtomicBool,
     control: control::Snapshots,
     started: Timestamp,
 }
@@ -137,7 +137,7 @@ impl Tree {
             looked_at: Mutex::default(),
             copies: Mutex::default(),
             reselected: AtomicU64::new(0),
-            lends: AtomicBool::new(false),
+            passes_through: AtomicBool::new(false),
             control: control::Snapshots::default(),
             started: Timestamp::from_system_time(SystemTime::now()),
         })
@@ -166,8 +166,8 @@ impl Tree {
     }
 
     /// The kernel can read texts by itself, and is to be told of those that it may.
-    pub fn lend_texts(&self) {
-        self.lends.store(true, Ordering::Relaxed);
+    pub fn pass_texts_through(&self) {
+        self.passes_through.store(true, Ordering::Relaxed);
     }
 
     fn kernel(&self) -> Result<&Arc<dyn Kernel>, Error> {

@@ -93,7 +93,7 @@ impl Tree {
         }
         file.make_ready(Wanted::Content).await?;
         let follow = file.stream().follow();
-        let open = file.open_settled(self.lends.load(Ordering::Relaxed));
+        let open = file.open_settled(self.passes_through.load(Ordering::Relaxed));
         let text = open.text.clone();
         let handle = self.handles.add(Handle::Buffered(Buffered { file, _open: open, _follow: follow }));
         Ok(Opened { handle, direct: false, unseekable: false, text })

@@ -129,9 +129,9 @@ async fn a_text_that_the_kernel_reads_grows_for_it_after_the_files_were_exchange
     store.append(vec![append(id, bulk(0))]).await.unwrap();
     let reader = store.reader(id, &Format::Message).unwrap();
     reader.read_at(0, usize::MAX).unwrap();
-    let lent = reader.lend(untold()).unwrap().unwrap();
+    let passthrough = reader.pass_through(untold()).unwrap().unwrap();
     let seen = || {
-        let mut file = std::fs::File::from(lent.descriptor().unwrap().try_clone_to_owned().unwrap());
+        let mut file = std::fs::File::from(passthrough.descriptor().unwrap().try_clone_to_owned().unwrap());
         file.rewind().unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();
@@ -144,11 +144,11 @@ async fn a_text_that_the_kernel_reads_grows_for_it_after_the_files_were_exchange
     let all = canonical(&[bulk(0), bulk(1_000), bulk(2_000)].concat());
     assert_eq!(seen(), all);
     assert_eq!(reader.read_at(0, usize::MAX).unwrap(), all);
-    assert!(reader.lend(untold()).unwrap().is_none(), "another file than the one that is lent");
-    drop(lent);
+    assert!(reader.pass_through(untold()).unwrap().is_none(), "another file than the one that is lent");
+    drop(passthrough);
     store.close().await.unwrap();
     assert_eq!(reader.read_at(0, usize::MAX).unwrap(), all);
-    assert!(reader.lend(untold()).unwrap().is_some());
+    assert!(reader.pass_through(untold()).unwrap().is_some());
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn what_can_not_be_written_for_the_kernel_is_refused_until_it_is_shown() {
         let (id, well) = two(&store).await;
         let reader = store.reader(id, &Format::Message).unwrap();
         reader.read_at(0, usize::MAX).unwrap();
-        let lent = reader.lend(untold()).unwrap().unwrap();
+        let passthrough = reader.pass_through(untold()).unwrap().unwrap();
         let before = reader.len();
         disk.fail(Some((store.room.paths(id, "text").1, errno)));
         let row = |of| append(of, vec![event(5_000, "a row")]);
@@ -286,7 +286,7 @@ async fn what_can_not_be_written_for_the_kernel_is_refused_until_it_is_shown() {
         assert!(!store.is_unshown(id) && store.sick().is_empty());
         let all = canonical(&[bulk(0), vec![event(5_000, "a row")]].concat());
         assert_eq!(reader.read_at(0, usize::MAX).unwrap(), all);
-        drop(lent);
+        drop(passthrough);
         assert_eq!(read(&store, id).unwrap(), all);
     }
 }
@@ -299,10 +299,10 @@ async fn what_the_kernel_could_not_be_shown_is_shown_once_it_has_let_go() {
     let (id, _) = two(&store).await;
     let reader = store.reader(id, &Format::Message).unwrap();
     reader.read_at(0, usize::MAX).unwrap();
-    let lent = reader.lend(untold()).unwrap().unwrap();
+    let passthrough = reader.pass_through(untold()).unwrap().unwrap();
     disk.fail(Some((store.room.paths(id, "text").1, libc::ENOSPC)));
     store.append(vec![append(id, vec![event(5_000, "a row")])]).await.unwrap_err();
-    drop(lent);
+    drop(passthrough);
     assert!(!store.is_unshown(id));
     assert_eq!(reader.read_at(0, usize::MAX).unwrap(), canonical(&[bulk(0), vec![event(5_000, "a row")]].concat()));
 }

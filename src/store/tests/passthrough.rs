@@ -1,4 +1,4 @@
-//! Texts that are lent: at every moment the file holds committed text and nothing else.
+//! Texts that the kernel reads by itself: at every moment the file holds committed text and nothing else.
 
 use super::*;
 use crate::store::writer::LIVE_MAX;
@@ -17,10 +17,10 @@ async fn filed(dir: &Path, lines: usize) -> (Arc<Store>, StreamId) {
     (store, id)
 }
 
-/// As the kernel sees a lent file.
-fn seen(lent: &Lent) -> Vec<u8> {
+/// As the kernel sees such a file.
+fn seen(passthrough: &Passthrough) -> Vec<u8> {
     use std::io::{Read, Seek};
-    let mut file = std::fs::File::from(lent.descriptor().unwrap().try_clone_to_owned().unwrap());
+    let mut file = std::fs::File::from(passthrough.descriptor().unwrap().try_clone_to_owned().unwrap());
     file.rewind().unwrap();
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).unwrap();
@@ -38,7 +38,7 @@ async fn what_was_proved_of_many_streams_with_live_rows_stays_proved() {
     let all = ids.iter().map(|id| text(&store, *id, &Format::Message)).collect::<Vec<_>>();
     for (id, all) in ids.iter().zip(&all) {
         let reader = store.reader(*id, &Format::Message).unwrap();
-        assert_eq!(&seen(&reader.lend(untold()).unwrap().expect("it was proved")), all);
+        assert_eq!(&seen(&reader.pass_through(untold()).unwrap().expect("it was proved")), all);
         assert_eq!(&text(&store, *id, &Format::Message), all);
     }
     store.append(ids.iter().map(|id| append(*id, vec![event(3, "and one")])).collect()).await.unwrap();
@@ -52,21 +52,21 @@ async fn only_a_proved_and_whole_text_is_lent() {
     let dir = tempfile::tempdir().unwrap();
     let (store, id) = filed(&dir.path().join("cache"), 100).await;
     let reader = store.reader(id, &Format::Message).unwrap();
-    assert!(reader.lend(untold()).unwrap().is_none(), "nobody has proved it");
+    assert!(reader.pass_through(untold()).unwrap().is_none(), "nobody has proved it");
     let all = text(&store, id, &Format::Message);
-    assert_eq!(seen(&reader.lend(untold()).unwrap().unwrap()), all);
-    assert!(store.reader(id, &Format::JsonLines).unwrap().lend(untold()).unwrap().is_none(), "another format");
+    assert_eq!(seen(&reader.pass_through(untold()).unwrap().unwrap()), all);
+    assert!(store.reader(id, &Format::JsonLines).unwrap().pass_through(untold()).unwrap().is_none(), "another format");
     store.append(vec![append(id, vec![event(200, "in a live row")])]).await.unwrap();
     let all = text(&store, id, &Format::Message);
-    assert_eq!(seen(&reader.lend(untold()).unwrap().unwrap()), all, "the live row too");
+    assert_eq!(seen(&reader.pass_through(untold()).unwrap().unwrap()), all, "the live row too");
     store.append(vec![append(id, vec![event(201, "in another")])]).await.unwrap();
     let all = text(&store, id, &Format::Message);
-    assert_eq!(seen(&reader.lend(untold()).unwrap().unwrap()), all, "of which the file had the first");
+    assert_eq!(seen(&reader.pass_through(untold()).unwrap().unwrap()), all, "of which the file had the first");
     let file = std::fs::OpenOptions::new().append(true).open(path_of(&store, id)).unwrap();
     std::io::Write::write_all(&mut &file, b"never committed").unwrap();
-    assert!(reader.lend(untold()).unwrap().is_none(), "left by a crash");
+    assert!(reader.pass_through(untold()).unwrap().is_none(), "left by a crash");
     store.append(vec![append(id, vec![event(202, "still")])]).await.unwrap();
-    assert!(reader.lend(untold()).unwrap().is_none(), "and not what the live row says");
+    assert!(reader.pass_through(untold()).unwrap().is_none(), "and not what the live row says");
 }
 
 #[tokio::test]
@@ -75,21 +75,21 @@ async fn a_lent_text_grows_by_what_is_committed_and_in_one_order() {
     let (store, id) = filed(&dir.path().join("cache"), 100).await;
     text(&store, id, &Format::Message);
     let reader = store.reader(id, &Format::Message).unwrap();
-    let lent = reader.lend(untold()).unwrap().unwrap();
-    let mut shown = seen(&lent);
+    let passthrough = reader.pass_through(untold()).unwrap().unwrap();
+    let mut shown = seen(&passthrough);
     let large = "x".repeat(LIVE_MAX as usize);
     for (number, message) in ["small", &large, "small again", &large, &large, "last"].into_iter().enumerate() {
         let at = 1000 + number as i64;
         store.append(vec![append(id, vec![event(at, message)])]).await.unwrap();
-        let now = seen(&lent);
+        let now = seen(&passthrough);
         assert!(now.starts_with(&shown) && now.len() == shown.len() + message.len() + 1, "append {number}");
         assert_eq!(now.len() as u64, reader.len());
         assert_eq!(now, text(&store, id, &Format::Message));
         shown = now;
     }
     store.close().await.unwrap();
-    assert_eq!(seen(&lent), shown, "a move of live rows to the file shows nothing and takes nothing");
-    drop((lent, reader));
+    assert_eq!(seen(&passthrough), shown, "a move of live rows to the file shows nothing and takes nothing");
+    drop((passthrough, reader));
     drop(store);
     let store = Store::open(&dir.path().join("cache")).unwrap();
     assert_eq!(text(&store, id, &Format::Message), shown);
@@ -107,15 +107,15 @@ async fn who_lent_a_text_is_told_before_it_grows() {
         let told = Arc::clone(&told);
         Arc::new(move || told.lock().unwrap().push(std::fs::metadata(&path).unwrap().len()))
     };
-    let lent = reader.lend(grows).unwrap().unwrap();
+    let passthrough = reader.pass_through(grows).unwrap().unwrap();
     let mut lengths = Vec::new();
     for number in 0..3 {
-        lengths.push(lent.len().unwrap());
+        lengths.push(passthrough.len().unwrap());
         store.append(vec![append(id, vec![event(1000 + number, "new")])]).await.unwrap();
     }
     assert_eq!(*told.lock().unwrap(), lengths, "once each, while the file was as it had been");
-    assert!(lent.len().unwrap() > lengths[2]);
-    drop(lent);
+    assert!(passthrough.len().unwrap() > lengths[2]);
+    drop(passthrough);
     store.append(vec![append(id, vec![event(2000, "later")])]).await.unwrap();
     assert_eq!(told.lock().unwrap().len(), 3, "nobody has it any more");
 }
@@ -127,10 +127,10 @@ async fn what_is_lent_survives_a_kill_as_it_was_shown() {
     let (store, id) = filed(&cache, 100).await;
     text(&store, id, &Format::Message);
     let reader = store.reader(id, &Format::Message).unwrap();
-    let lent = reader.lend(untold()).unwrap().unwrap();
+    let passthrough = reader.pass_through(untold()).unwrap().unwrap();
     store.append(vec![append(id, vec![event(1000, "shown")])]).await.unwrap();
-    let shown = seen(&lent);
-    drop((lent, reader));
+    let shown = seen(&passthrough);
+    drop((passthrough, reader));
     // Dropped without a clean stop: the row is in the catalogue, its bytes are in the file too.
     drop(store);
     let store = Store::open(&cache).unwrap();
@@ -145,12 +145,12 @@ async fn an_append_that_fails_leaves_a_lent_text_alone() {
     let (store, id) = filed(&dir.path().join("cache"), 100).await;
     text(&store, id, &Format::Message);
     let reader = store.reader(id, &Format::Message).unwrap();
-    let lent = reader.lend(untold()).unwrap().unwrap();
+    let passthrough = reader.pass_through(untold()).unwrap().unwrap();
     store.append(vec![append(id, vec![event(1000, "a live row")])]).await.unwrap();
-    let shown = seen(&lent);
+    let shown = seen(&passthrough);
     let large = append(id, vec![event(1001, "z".repeat(LIVE_MAX as usize))]);
     store.is_sick(id);
     assert_eq!(store.append(vec![large]).await.unwrap_err().kind, StoreErrorKind::Sick(id));
-    assert_eq!(seen(&lent), shown);
+    assert_eq!(seen(&passthrough), shown);
     assert_eq!(reader.len(), shown.len() as u64);
 }

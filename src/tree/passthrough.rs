@@ -5,13 +5,13 @@
 //! them: an open counts from before its answer to after its release, so the kernel never has one more than this knows of.
 
 use super::inode::lock;
-use crate::store::Lent;
+use crate::store::Passthrough;
 use std::any::Any;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
-/// Text shorter than this isn't worth it: the page cache has it after one read, and to lend it costs two system calls an open.
+/// Text shorter than this isn't worth it: the page cache has it after one read, and to pass it through costs two system calls an open.
 pub(crate) const LEAST: u64 = 128 << 10;
 
 /// How the opens of one file are answered.
@@ -43,19 +43,19 @@ impl Mode {
         text.text.len()
     }
 
-    /// One more open. `lent` is taken if it is the first; otherwise the first one's choice holds.
-    pub(crate) fn open(self: &Arc<Self>, lent: Option<Lent>) -> Open {
-        let mut lent = lent.map(|text| Arc::new(Text { text, known: Mutex::default() }));
+    /// One more open. `text` is taken if it is the first; otherwise the first one's choice holds.
+    pub(crate) fn open(self: &Arc<Self>, text: Option<Passthrough>) -> Open {
+        let mut offered = text.map(|text| Arc::new(Text { text, known: Mutex::default() }));
         let text = {
             let mut opens = lock(&self.0);
             if opens.count == 0 {
-                opens.text = lent.take();
+                opens.text = offered.take();
             }
             opens.count += 1;
             opens.text.clone()
         };
         // One that came too late is given back outside the lock.
-        drop(lent);
+        drop(offered);
         Open { mode: self.clone(), text }
     }
 }
@@ -72,9 +72,9 @@ impl Drop for Open {
     }
 }
 
-/// A text that is lent, and what the kernel knows it by.
+/// A text that the kernel reads by itself, and what the kernel knows it by.
 pub struct Text {
-    text: Lent,
+    text: Passthrough,
     /// `None`: not asked yet; `Some(None)`: it refused.
     known: Mutex<Option<Option<Arc<dyn Any + Send + Sync>>>>,
 }

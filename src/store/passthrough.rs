@@ -1,17 +1,17 @@
-//! A stream's text file lent to those who read it without asking: the kernel.
+//! A stream's text file that the kernel reads by itself, without asking (FUSE passthrough).
 //!
-//! Such a reader sees whatever the file holds, at once and past every length that it is told. So from the moment that a text is lent
+//! Such a reader sees whatever the file holds, at once and past every length that it is told. So from the moment that a text is open so
 //! its file holds committed bytes and nothing else, and all of them:
 //!
-//! * It is lent only if each block of it is proved, nobody is about to write, and beyond its committed length it holds nothing, or
+//! * It is opened so only if each block of it is proved, nobody is about to write, and beyond its committed length it holds nothing, or
 //!   text of live rows; what it lacks of them is written to it first.
-//! * While it is lent, new text is committed as a live row first, however long it is. After that commit, and before readers are told
+//! * While it is open so, new text is committed as a live row first, however long it is. After that commit, and before readers are told
 //!   of the new length, the same bytes are written at the end of the file, where a later move of the row to the file writes them again.
 //!   Where that fails readers are told nothing, and the stream's append is refused though it is committed: it is tried again with the next
 //!   one, or once the stream's files are made anew, until all who read so have let go.
-//! * Before anything is written so, the tree's file that lent it is told: the size that the kernel knows is about to be too small
+//! * Before anything is written so, the tree's file that opened it is told: the size that the kernel knows is about to be too small
 //!   (see [`Grows`]).
-//! * Nothing that was written so is cut off while the text is lent.
+//! * Nothing that was written so is cut off while the text is open so.
 //!
 //! Files whose text is wanted aren't evicted, and blocks that were proved aren't repaired. Somebody else who cuts or changes the file is
 //! seen, as on any file.
@@ -23,35 +23,35 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-/// Called before a text that is lent grows. From then on a reader may see more than the size that it was told: the file that told it
+/// Called before a text that the kernel reads grows. From then on a reader may see more than the size that it was told: the file that told it
 /// must know. Called under the stream's lock, so it never waits.
 pub(crate) type Grows = Arc<dyn Fn() + Send + Sync>;
 
 /// Who has a text without asking, and who is about to write it. Never both.
 #[derive(Default)]
-pub(crate) struct Lending(Mutex<Loans>);
+pub(crate) struct Passthroughs(Mutex<Opens>);
 
 #[derive(Default)]
-struct Loans {
-    lent: u64,
+struct Opens {
+    count: u64,
     writing: bool,
-    /// Of the last to whom it was lent: all of them are one file of the tree.
+    /// Of the last who opened it so: all of them are one file of the tree.
     grows: Option<Grows>,
 }
 
-impl Lending {
+impl Passthroughs {
     /// Somebody reads without asking.
-    pub(crate) fn is_lent(&self) -> bool {
-        lock(&self.0).lent > 0
+    pub(crate) fn is_any(&self) -> bool {
+        lock(&self.0).count > 0
     }
 
-    fn lend(&self, grows: Grows) -> bool {
-        let mut loans = lock(&self.0);
-        if loans.writing {
+    fn begin(&self, grows: Grows) -> bool {
+        let mut opens = lock(&self.0);
+        if opens.writing {
             return false;
         }
-        loans.lent += 1;
-        loans.grows = Some(grows);
+        opens.count += 1;
+        opens.grows = Some(grows);
         true
     }
 
@@ -64,25 +64,25 @@ impl Lending {
     }
 
     /// Whether it was the last.
-    fn give_back(&self) -> bool {
-        let mut loans = lock(&self.0);
-        loans.lent -= 1;
-        if loans.lent == 0 {
-            loans.grows = None;
+    fn end(&self) -> bool {
+        let mut opens = lock(&self.0);
+        opens.count -= 1;
+        if opens.count == 0 {
+            opens.grows = None;
         }
-        loans.lent == 0
+        opens.count == 0
     }
 
-    /// Uncommitted bytes may be written to the file until the guard is dropped. `None`: it is lent.
+    /// Uncommitted bytes may be written to the file until the guard is dropped. `None`: the kernel reads it.
     pub(crate) fn write(self: &Arc<Self>) -> Option<Writing> {
-        let mut loans = lock(&self.0);
-        loans.writing |= loans.lent == 0;
-        loans.writing.then(|| Writing(Arc::clone(self)))
+        let mut opens = lock(&self.0);
+        opens.writing |= opens.count == 0;
+        opens.writing.then(|| Writing(Arc::clone(self)))
     }
 }
 
-/// Nothing is lent while it lives. For the committer, which is one.
-pub(crate) struct Writing(Arc<Lending>);
+/// No passthrough begins while it lives. For the committer, which is one.
+pub(crate) struct Writing(Arc<Passthroughs>);
 
 impl Drop for Writing {
     fn drop(&mut self) {
@@ -91,25 +91,25 @@ impl Drop for Writing {
 }
 
 /// The text file of a stream: all that is committed and nothing else, until it is dropped.
-pub struct Lent {
+pub struct Passthrough {
     room: Arc<Room>,
     live: Held,
     /// Set once it was looked at and found whole.
     file: Option<Arc<dyn DiskFile>>,
 }
 
-impl Lent {
+impl Passthrough {
     /// Lends a stream's text, if its file is the whole of it.
-    pub(crate) fn of(room: &Arc<Room>, live: &Held, grows: Grows) -> Result<Option<Lent>, StoreError> {
+    pub(crate) fn of(room: &Arc<Room>, live: &Held, grows: Grows) -> Result<Option<Passthrough>, StoreError> {
         // Each takes a descriptor for as long as it is open.
-        if room.lent.load(Ordering::Relaxed) >= room.pools.lent {
+        if room.passthrough_count.load(Ordering::Relaxed) >= room.pools.passthrough {
             return Ok(None);
         }
-        if lock(&live.lent_file).is_some() || !live.lending.lend(grows) {
+        if lock(&live.passthrough_file).is_some() || !live.passthroughs.begin(grows) {
             return Ok(None);
         }
         // From here on dropping it gives it back.
-        let mut lent = Lent { room: Arc::clone(room), live: live.clone(), file: None };
+        let mut passthrough = Passthrough { room: Arc::clone(room), live: live.clone(), file: None };
         // After the count: a row that is committed now either is met here or meets the count and is written to the file.
         let found = live.with(room, |state| {
             let file = live.text(room, state)?;
@@ -120,9 +120,9 @@ impl Lent {
         if !live.unproved(room, &filed, 0, filed.place.text, 1)?.is_empty() {
             return Ok(None);
         }
-        room.lent.fetch_add(1, Ordering::Relaxed);
-        lent.file = Some(file);
-        Ok(Some(lent))
+        room.passthrough_count.fetch_add(1, Ordering::Relaxed);
+        passthrough.file = Some(file);
+        Ok(Some(passthrough))
     }
 
     /// The file.
@@ -136,13 +136,13 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for Passthrough {
     fn drop(&mut self) {
         if self.file.is_some() {
-            self.room.lent.fetch_sub(1, Ordering::Relaxed);
+            self.room.passthrough_count.fetch_sub(1, Ordering::Relaxed);
         }
-        if self.live.lending.give_back() {
-            *lock(&self.live.lent_file) = None;
+        if self.live.passthroughs.end() {
+            *lock(&self.live.passthrough_file) = None;
             lock(&self.room.unshown).remove(&self.live.id);
             // Readers who ask were kept waiting where a row could not be written to the file.
             let shown = self.live.with(&self.room, |state| Ok(state.text_len));
@@ -168,7 +168,7 @@ impl State {
 }
 
 impl Live {
-    /// Writes live rows to the file that is lent. False: that failed, and nobody may be told of them yet; `unshown` says why.
+    /// Writes live rows to the file that the kernel reads. False: that failed, and nobody may be told of them yet; `unshown` says why.
     pub(crate) fn mirror(&self, room: &Room, state: &mut State) -> bool {
         let written = self.write_rows(room, state).map_err(|error| error.of_stream(self.id));
         let mut unshown = lock(&room.unshown);
@@ -180,11 +180,11 @@ impl Live {
     }
 
     fn write_rows(&self, room: &Room, state: &mut State) -> Result<(), StoreError> {
-        if !self.lending.is_lent() || state.tail.is_empty() {
+        if !self.passthroughs.is_any() || state.tail.is_empty() {
             return Ok(());
         }
-        let lent = lock(&self.lent_file).clone();
-        let file = lent.map_or_else(|| self.text(room, state), Ok)?;
+        let open = lock(&self.passthrough_file).clone();
+        let file = open.map_or_else(|| self.text(room, state), Ok)?;
         let (_, path) = room.paths(self.id, "text");
         let failed = |e: std::io::Error| StoreError::io("write", &path, &e);
         let from = file.len().map_err(failed)?;
@@ -194,15 +194,15 @@ impl Live {
         }
         let mut bytes = vec![0; (state.text_len - from) as usize];
         state.copy_tail(from, &mut bytes);
-        self.lending.grows();
+        self.passthroughs.grows();
         file.write_all_at(&bytes, from).map_err(failed)
     }
 
-    /// Another file is about to take the text's place: the kernel goes on with this one for as long as it is lent.
+    /// Another file is about to take the text's place: the kernel goes on with this one for as long as it has it open.
     pub(crate) fn keep_for_the_kernel(&self, room: &Room) -> Result<(), StoreError> {
-        if self.lending.is_lent() {
+        if self.passthroughs.is_any() {
             let file = self.with(room, |state| self.text(room, state))?;
-            lock(&self.lent_file).get_or_insert(file);
+            lock(&self.passthrough_file).get_or_insert(file);
         }
         Ok(())
     }
