@@ -335,7 +335,7 @@ fn tree_settings(config: &Config) -> TreeSettings {
         gid: config.gid,
         dir_mode: config.dir_mode,
         file_mode: config.file_mode,
-        poke_interval: config.poll_interval / 2,
+        inotify_interval: config.poll_interval / 2,
     }
 }
 

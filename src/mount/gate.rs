@@ -1,7 +1,7 @@
-//! Keeps the notifier and the poker off one inode at the same time.
+//! Keeps the notifier and the inotify thread off one inode at the same time.
 //!
-//! The reply to the poker's `utimensat` carries a size. One computed before a growth and delivered after it would shrink the
-//! inode under an mmap reader (SIGBUS). Each waits for the other, but never for ever: the poker's call may wait behind
+//! The reply to the inotify thread's `utimensat` carries a size. One computed before a growth and delivered after it would shrink the
+//! inode under an mmap reader (SIGBUS). Each waits for the other, but never for ever: the inotify thread's call may wait behind
 //! somebody's seek, which may wait for the notifier.
 
 use crate::tree::Ino;

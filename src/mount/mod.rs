@@ -1,7 +1,7 @@
 //! The kernel's side: the only room that names fuser.
 //!
 //! Threads: the session's few, which decode and answer what is ready; the notifier, which tells the kernel of sizes, and one that takes its
-//! place where it waits; the poker,
+//! place where it waits; the inotify thread,
 //! which lets watchers hear of growth; the one that makes calls on our own mount; the watcher, which looks for inotify
 //! watches. What waits, waits in the runtime.
 
@@ -13,11 +13,11 @@ mod calls;
 mod disk;
 mod errno;
 mod gate;
+mod inotify;
 mod interrupt;
 mod lead;
 mod notify;
 pub mod options;
-mod poke;
 mod read_ahead;
 pub mod trial;
 pub mod unmount;
@@ -77,17 +77,17 @@ impl Mount {
         let state = Arc::new(State::default());
 
         let (notices_in, notices) = mpsc::channel();
-        let (pokes_in, pokes) = mpsc::channel();
+        let (events_in, events) = mpsc::channel();
         let gate = Arc::new(Gate::default());
         let names = Arc::new(Names::default());
         let (calls, caller) = Calls::start(mountpoint).map_err(failed)?;
         {
             let (tree, gate, notifier, calls) = (tree.clone(), gate.clone(), notifier.clone(), calls.clone());
             let names = names.clone();
-            spawn("poker", move || poke::run(&tree, &calls, &gate, &notifier, &pokes, &names)).map_err(failed)?;
+            spawn("inotify", move || inotify::run(&tree, &calls, &gate, &notifier, &events, &names)).map_err(failed)?;
         }
         {
-            let notices = Notices::new(tree.clone(), notifier.clone(), gate, notices, pokes_in);
+            let notices = Notices::new(tree.clone(), notifier.clone(), gate, notices, events_in);
             let standing = notices.clone();
             spawn("notifier", move || notices.run(0)).map_err(failed)?;
             spawn("notifier-next", move || standing.stand_by()).map_err(failed)?;

@@ -6,8 +6,8 @@
 //! most one such thread.
 
 use super::gate::Gate;
+use super::inotify::InotifyEvent;
 use super::lead::Lead;
-use super::poke::Poke;
 use crate::tree::{Ino, Kernel, Notice, Pages, Tree};
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsString;
@@ -91,7 +91,7 @@ pub(super) struct Notices {
     pub(super) tree: Arc<Tree>,
     pub(super) notifier: Notifier,
     pub(super) gate: Arc<Gate>,
-    pub(super) pokes: Sender<Poke>,
+    pub(super) events: Sender<InotifyEvent>,
     lead: Lead,
     /// The leader's.
     queue: Mutex<Queue>,
@@ -109,10 +109,10 @@ impl Notices {
         notifier: Notifier,
         gate: Arc<Gate>,
         notices: Receiver<Notice>,
-        pokes: Sender<Poke>,
+        events: Sender<InotifyEvent>,
     ) -> Arc<Notices> {
         let queue = Mutex::new(Queue { notices, stale: Vec::new() });
-        Arc::new(Notices { tree, notifier, gate, pokes, lead: Lead::default(), queue })
+        Arc::new(Notices { tree, notifier, gate, events, lead: Lead::default(), queue })
     }
 
     /// Carries notices out until the mount is gone, or another thread has taken over.
@@ -129,14 +129,14 @@ impl Notices {
                     let leads = self.lead.end(term);
                     drop(done);
                     if grew {
-                        let _ = self.pokes.send(Poke::Grown(ino));
+                        let _ = self.events.send(InotifyEvent::Grown(ino));
                     }
                     if !leads {
                         return;
                     }
                 }
-                Notice::Poke(ino) => drop(self.pokes.send(Poke::Grown(ino))),
-                Notice::NewName { parent, name } => drop(self.pokes.send(Poke::Made(parent, name))),
+                Notice::Inotify(ino) => drop(self.events.send(InotifyEvent::Grown(ino))),
+                Notice::NewName { parent, name } => drop(self.events.send(InotifyEvent::Made(parent, name))),
                 Notice::StaleName { parent, name } => self.queue().stale.push((parent, name)),
             }
         }

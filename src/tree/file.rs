@@ -5,11 +5,11 @@
 //! page cache has been told (a size raised by attributes alone shows NUL bytes to a reader that holds the old last page).
 //! *Told* is what [`Inodes`] remembers of the last announcement when nobody has the file open.
 
+use super::growth_notifier::GrowthNotifier;
 use super::inode::{Ino, Inodes, lock};
 use super::kernel::{Kernel, Pages};
 use super::making::Making;
 use super::passthrough::{LEAST, Mode, Open};
-use super::pump::Pump;
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Stream, Wanted};
 use crate::model::{Timestamp, printable};
@@ -81,12 +81,12 @@ pub struct File {
     /// When a read last got no answer.
     unanswered: Mutex<Option<(Instant, Error)>>,
     /// Until it is started.
-    pump: Mutex<Option<Pump>>,
-    _pumps: DropGuard,
+    notifier: Mutex<Option<GrowthNotifier>>,
+    _notifiers: DropGuard,
 }
 
 impl File {
-    /// The file of `ino`; once its pump is started, its growth since now is told to the kernel.
+    /// The file of `ino`; once its notifier is started, its growth since now is told to the kernel.
     pub(crate) fn open(ino: Ino, label: String, stream: Arc<Stream>, reader: Reader, context: Context) -> Arc<File> {
         let Context { store, inodes, kernel, runtime } = context;
         let complete = stream.progress().borrow().complete;
@@ -98,7 +98,8 @@ impl File {
         // A commit is in the catalogue, and so in attributes, a moment before the stream's own progress tells of it.
         let is_complete = || complete || stream.row().is_ok_and(|row| row.extent.complete);
         debug_assert!(told.is_none() || is_complete(), "a size was told before it was known");
-        let (pump, _pumps) = Pump::new(Arc::clone(&kernel), reader.subscribe(), stream.progress(), runtime);
+        let (notifier, _notifiers) =
+            GrowthNotifier::new(Arc::clone(&kernel), reader.subscribe(), stream.progress(), runtime);
         Arc::new(File {
             ino,
             label,
@@ -111,16 +112,16 @@ impl File {
             mode: Arc::default(),
             making: Making::new(store),
             unanswered: Mutex::default(),
-            pump: Mutex::new(Some(pump)),
-            _pumps,
+            notifier: Mutex::new(Some(notifier)),
+            _notifiers,
         })
     }
 
     /// From now on the kernel is told of each change, those since the opening first.
-    pub(crate) fn start_pump(self: &Arc<Self>) {
-        let pump = lock(&self.pump).take();
-        if let Some(pump) = pump {
-            pump.start(Arc::downgrade(self));
+    pub(crate) fn start_notifier(self: &Arc<Self>) {
+        let notifier = lock(&self.notifier).take();
+        if let Some(notifier) = notifier {
+            notifier.start(Arc::downgrade(self));
         }
     }
 
@@ -217,7 +218,7 @@ impl File {
         if is_told(&self.state.borrow()) {
             return Ok(());
         }
-        self.start_pump();
+        self.start_notifier();
         let mut state = self.state.subscribe();
         let told = self.with_patience(async {
             let _ = state.wait_for(is_told).await;

@@ -16,7 +16,7 @@ pub enum Notice {
         done: oneshot::Sender<()>,
     },
     /// Followers that wait for inotify must hear of a growth of this inode.
-    Poke(Ino),
+    Inotify(Ino),
     /// A new name in a folder that somebody watches.
     NewName {
         /// The folder.

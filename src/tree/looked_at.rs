@@ -43,7 +43,7 @@ impl Tree {
     /// Attributes of a stream's file that `caller` asked for alone. The kernel keeps those of a file that may grow soon for a short time
     /// only, so that a program that asks again is seen.
     pub(crate) fn asked_alone(&self, attributes: Attributes, caller: &Caller<'_>) -> Attributes {
-        if attributes.ttl == SHORT && !self.is_poker(caller) {
+        if attributes.ttl == SHORT && !self.is_inotify_thread(caller) {
             let now = Instant::now();
             let is_often = lock(&self.looked_at).asks.ask(caller.thread(), attributes.ino, now);
             if is_often {

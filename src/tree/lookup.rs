@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 impl Tree {
     /// What `name` means in the folder `parent`. Waits for the service at most 5 s, and only for names that could be there.
     pub async fn lookup(&self, parent: Ino, name: &OsStr, caller: &Caller<'_>) -> Result<Entry, Error> {
-        if self.is_poker(caller) && lock(&self.arriving).contains(&(parent, name.to_os_string())) {
+        if self.is_inotify_thread(caller) && lock(&self.arriving).contains(&(parent, name.to_os_string())) {
             return Err(missing(name));
         }
         let attributes = match self.resolve(parent, name, caller).await {
@@ -94,9 +94,9 @@ impl Tree {
         Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
     }
 
-    /// The poker's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: somebody else's, refused.
+    /// The inotify thread's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: somebody else's, refused.
     pub fn make_known(&self, parent: Ino, name: &OsStr, caller: &Caller<'_>) -> Result<Option<Entry>, Error> {
-        if !self.is_poker(caller) || !lock(&self.arriving).contains(&(parent, name.to_os_string())) {
+        if !self.is_inotify_thread(caller) || !lock(&self.arriving).contains(&(parent, name.to_os_string())) {
             return Ok(None);
         }
         let (Node::Group(group, _), Some((base, show))) = (self.node(parent)?, name.to_str().and_then(split)) else {
@@ -110,27 +110,27 @@ impl Tree {
         Ok(Some(Entry { attributes, ttl: LONG }))
     }
 
-    /// The poker's own `utimensat`, whose reply must carry a size that is true at that moment; others' are refused.
+    /// The inotify thread's own `utimensat`, whose reply must carry a size that is true at that moment; others' are refused.
     pub fn touch(&self, ino: Ino, caller: &Caller<'_>) -> Result<Attributes, Error> {
         let Node::Stream(id, show) = self.node(ino)? else { return Err(read_only(&self.describe(ino))) };
-        if !self.is_poker(caller) {
+        if !self.is_inotify_thread(caller) {
             return Err(read_only(&self.describe(ino)));
         }
         Ok(self.stream_attributes(&self.stream_row(id)?, show))
     }
 
-    /// Hides `name` from the poker until it has made it; says whether the kernel may be told at all.
+    /// Hides `name` from the inotify thread until it has made it; says whether the kernel may be told at all.
     pub fn expect_name(&self, parent: Ino, name: &OsStr) -> bool {
         (parent == ROOT || self.inodes.is_held(parent)) && lock(&self.arriving).insert((parent, name.to_os_string()))
     }
 
-    /// The poker is done with `name`, whatever came of it.
+    /// The inotify thread is done with `name`, whatever came of it.
     pub fn expected(&self, parent: Ino, name: &OsStr) {
         lock(&self.arriving).remove(&(parent, name.to_os_string()));
     }
 
-    pub(crate) fn is_poker(&self, caller: &Caller<'_>) -> bool {
-        caller.thread() != 0 && caller.thread() == self.poker.load(Ordering::SeqCst)
+    pub(crate) fn is_inotify_thread(&self, caller: &Caller<'_>) -> bool {
+        caller.thread() != 0 && caller.thread() == self.inotify_thread.load(Ordering::SeqCst)
     }
 }
 

@@ -9,6 +9,7 @@ mod caller;
 mod control;
 mod dir;
 mod file;
+mod growth_notifier;
 mod handles;
 mod inode;
 mod kernel;
@@ -19,7 +20,6 @@ mod news;
 mod open;
 mod passthrough;
 mod processes;
-mod pump;
 mod questions;
 mod reader;
 mod stat;
@@ -47,11 +47,11 @@ use crate::render::Format;
 use crate::report::Report;
 use crate::store::Store;
 use crate::store::row::StreamRow;
+use growth_notifier::DelayedStarts;
 use handles::{Handle, Handles};
 use inode::{Inodes, Node, Place, Show, lock};
 use looked_at::LookedAt;
 use processes::Processes;
-use pump::Nursery;
 use questions::Questions;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -75,7 +75,7 @@ pub struct TreeSettings {
     /// Permission bits of files.
     pub file_mode: u16,
     /// How often one file's growth is told to inotify watchers at most.
-    pub poke_interval: std::time::Duration,
+    pub inotify_interval: std::time::Duration,
 }
 
 /// The tree.
@@ -88,12 +88,12 @@ pub struct Tree {
     kernel: OnceLock<Arc<dyn Kernel>>,
     inodes: Arc<Inodes>,
     files: Mutex<HashMap<Ino, Weak<File>>>,
-    nursery: Arc<Nursery>,
+    delayed_starts: Arc<DelayedStarts>,
     handles: Handles,
     processes: Processes,
     /// The thread that makes calls on our own mount; 0 before there is one.
-    poker: AtomicU32,
-    /// Names that the poker is about to make known: hidden from it until it has made them.
+    inotify_thread: AtomicU32,
+    /// Names that the inotify thread is about to make known: hidden from it until it has made them.
     arriving: Mutex<HashSet<(Ino, OsString)>>,
     watched: Mutex<Watched>,
     questions: Questions,
@@ -127,10 +127,10 @@ impl Tree {
             kernel: OnceLock::new(),
             inodes: Arc::default(),
             files: Mutex::default(),
-            nursery: Arc::default(),
+            delayed_starts: Arc::default(),
             handles: Handles::default(),
             processes: Processes::default(),
-            poker: AtomicU32::new(0),
+            inotify_thread: AtomicU32::new(0),
             arriving: Mutex::default(),
             watched: Mutex::default(),
             questions: Questions::default(),
@@ -159,8 +159,8 @@ impl Tree {
     }
 
     /// Connects the kernel's side, once the mount is there.
-    pub fn connect(&self, kernel: Arc<dyn Kernel>, poker: u32) {
-        self.poker.store(poker, Ordering::SeqCst);
+    pub fn connect(&self, kernel: Arc<dyn Kernel>, inotify_thread: u32) {
+        self.inotify_thread.store(inotify_thread, Ordering::SeqCst);
         // A second connection would be a second mount of one tree, which nothing makes.
         let _ = self.kernel.set(kernel);
     }
@@ -269,9 +269,9 @@ impl Tree {
         drop(files);
         file.start_making();
         if file.announced().1 && !file.is_due() {
-            self.nursery.add(&file, &self.runtime);
+            self.delayed_starts.add(&file, &self.runtime);
         } else {
-            file.start_pump();
+            file.start_notifier();
         }
         Ok(file)
     }

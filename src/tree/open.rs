@@ -148,7 +148,7 @@ impl Tree {
                     () = stop.cancelled() => return,
                     r = grown.changed() => if r.is_err() { return },
                 }
-                kernel.notice(Notice::Poke(ino));
+                kernel.notice(Notice::Inotify(ino));
             }
         });
         content

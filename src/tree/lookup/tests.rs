@@ -106,7 +106,7 @@ fn start(source: &Arc<ScriptedSource>, clock: &Arc<PausedClock>, disk: &CrashDis
         gid: 0,
         dir_mode: 0o755,
         file_mode: 0o644,
-        poke_interval: Duration::from_secs(1),
+        inotify_interval: Duration::from_secs(1),
     };
     let tree = Tree::new(fetch.clone(), store.clone(), report, settings);
     House { store, fetch, tree }

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Something that watchers must hear of.
-pub(super) enum Poke {
+pub(super) enum InotifyEvent {
     /// A file has grown.
     Grown(Ino),
     /// A folder has a new file.
@@ -35,8 +35,15 @@ struct Made {
 }
 
 /// Has the calls made until the mount is gone.
-pub(super) fn run(tree: &Tree, mount: &Calls, gate: &Gate, notifier: &Notifier, pokes: &Receiver<Poke>, names: &Names) {
-    let interval = tree.settings().poke_interval;
+pub(super) fn run(
+    tree: &Tree,
+    mount: &Calls,
+    gate: &Gate,
+    notifier: &Notifier,
+    events: &Receiver<InotifyEvent>,
+    names: &Names,
+) {
+    let interval = tree.settings().inotify_interval;
     let mut due: HashMap<Ino, Instant> = HashMap::new();
     let mut last: HashMap<Ino, Instant> = HashMap::new();
     let mut made: Vec<Made> = Vec::new();
@@ -45,16 +52,16 @@ pub(super) fn run(tree: &Tree, mount: &Calls, gate: &Gate, notifier: &Notifier, 
         let wait =
             if made.is_empty() { due.values().min().map(|at| at.saturating_duration_since(now)) } else { Some(RETRY) };
         let next = match wait {
-            None => pokes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => pokes.recv_timeout(wait),
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => events.recv_timeout(wait),
         };
         match next {
-            Ok(Poke::Grown(ino)) => {
+            Ok(InotifyEvent::Grown(ino)) => {
                 // At most once an interval a file, and always once after its last growth.
                 let at = last.get(&ino).map_or_else(Instant::now, |last| *last + interval);
                 due.entry(ino).or_insert(at);
             }
-            Ok(Poke::Made(parent, name)) => made.push(Made { parent, name, since: Instant::now() }),
+            Ok(InotifyEvent::Made(parent, name)) => made.push(Made { parent, name, since: Instant::now() }),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const LATER: Duration = Duration::from_millis(5);
 
 /// What the task of one file works with, from the file's opening on.
-pub(crate) struct Pump {
+pub(crate) struct GrowthNotifier {
     kernel: Arc<dyn Kernel>,
     lengths: watch::Receiver<u64>,
     progress: watch::Receiver<Progress>,
@@ -25,16 +25,16 @@ pub(crate) struct Pump {
     runtime: Handle,
 }
 
-impl Pump {
+impl GrowthNotifier {
     /// The task ends when the guard is dropped.
     pub(crate) fn new(
         kernel: Arc<dyn Kernel>,
         lengths: watch::Receiver<u64>,
         progress: watch::Receiver<Progress>,
         runtime: Handle,
-    ) -> (Pump, DropGuard) {
+    ) -> (GrowthNotifier, DropGuard) {
         let ended = CancellationToken::new();
-        (Pump { kernel, lengths, progress, ended: ended.clone(), runtime }, ended.drop_guard())
+        (GrowthNotifier { kernel, lengths, progress, ended: ended.clone(), runtime }, ended.drop_guard())
     }
 
     /// Begins the task.
@@ -68,11 +68,11 @@ impl Pump {
 
 /// Files that wait for their tasks.
 #[derive(Default)]
-pub(crate) struct Nursery {
+pub(crate) struct DelayedStarts {
     waiting: Mutex<Vec<Weak<File>>>,
 }
 
-impl Nursery {
+impl DelayedStarts {
     /// Begins the file's task a moment later, if it is still open then.
     pub(crate) fn add(self: &Arc<Self>, file: &Arc<File>, runtime: &Handle) {
         let mut waiting = lock(&self.waiting);
@@ -80,11 +80,11 @@ impl Nursery {
         waiting.push(Arc::downgrade(file));
         drop(waiting);
         if is_first {
-            let nursery = Arc::clone(self);
+            let delayed_starts = Arc::clone(self);
             runtime.spawn(async move {
                 tokio::time::sleep(LATER).await;
-                let files = std::mem::take(&mut *lock(&nursery.waiting));
-                files.iter().filter_map(Weak::upgrade).for_each(|file| file.start_pump());
+                let files = std::mem::take(&mut *lock(&delayed_starts.waiting));
+                files.iter().filter_map(Weak::upgrade).for_each(|file| file.start_notifier());
             });
         }
     }
