@@ -2,7 +2,7 @@
 
 use super::StoreErrorKind;
 use super::disk::DiskFile;
-use super::live::Room;
+use super::live::Context;
 use super::trouble::kind_of;
 use std::io;
 use std::num::NonZeroUsize;
@@ -48,7 +48,7 @@ impl Pools {
     }
 }
 
-impl Room {
+impl Context {
     /// Opens a file of the cache. Where the process has no descriptor left, the texts that are kept open for later are closed first.
     pub(crate) fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         match self.disk.open(path, create) {

@@ -5,7 +5,7 @@
 
 use super::disk::DiskFile;
 use super::index::{BLOCK_HEADER, BlockHead, Entry, FILE_HEADER_MAX, Identity};
-use super::live::{Filed, Live, Room, lock};
+use super::live::{Context, Filed, Live, lock};
 use super::trouble::is_missing;
 use super::{Counts, StoreError};
 use crate::model::{Hours, LogEvent, Span, StreamId, Timestamp};
@@ -44,9 +44,9 @@ pub(crate) struct IndexFile {
 }
 
 impl IndexFile {
-    pub(crate) fn open(room: &Room, id: StreamId) -> Result<IndexFile, StoreError> {
-        let (_, path) = room.paths(id, "index");
-        match room.open(&path, false) {
+    pub(crate) fn open(context: &Context, id: StreamId) -> Result<IndexFile, StoreError> {
+        let (_, path) = context.paths(id, "index");
+        match context.open(&path, false) {
             Ok(file) => Ok(IndexFile { id, file, path }),
             Err(e) if is_missing(&e) => Err(StoreError::index_lost(id, &path, "it isn't there")),
             Err(e) => Err(StoreError::io("open", &path, &e).of_stream(id)),
@@ -118,8 +118,8 @@ impl Directory {
     }
 
     /// Takes in the blocks that are committed, unless it has them.
-    pub(crate) fn bring_up_to(&mut self, room: &Room, id: StreamId, filed: &Filed) -> Result<(), StoreError> {
-        if self.index < filed.place.index { self.extend(&IndexFile::open(room, id)?, filed) } else { Ok(()) }
+    pub(crate) fn bring_up_to(&mut self, context: &Context, id: StreamId, filed: &Filed) -> Result<(), StoreError> {
+        if self.index < filed.place.index { self.extend(&IndexFile::open(context, id)?, filed) } else { Ok(()) }
     }
 
     /// Blocks with text in `from..to` that nobody has proved yet, at most `max`.
@@ -144,22 +144,22 @@ impl Directory {
 
 impl Live {
     /// Every block that is committed.
-    pub(crate) fn blocks(&self, room: &Room, filed: &Filed) -> Result<Vec<Block>, StoreError> {
+    pub(crate) fn blocks(&self, context: &Context, filed: &Filed) -> Result<Vec<Block>, StoreError> {
         let mut directory = lock(&self.directory);
-        directory.bring_up_to(room, self.id, filed)?;
+        directory.bring_up_to(context, self.id, filed)?;
         Ok(directory.blocks.iter().take_while(|block| block.first_event < filed.place.events).copied().collect())
     }
 
     /// Shows `see` the entries of every block that `wanted` chooses, then those of the live rows.
     fn scan(
         &self,
-        room: &Room,
+        context: &Context,
         wanted: impl Fn(&BlockHead) -> bool,
         mut see: impl FnMut(&Entry),
     ) -> Result<(), StoreError> {
-        let state = self.snapshot(room)?;
+        let state = self.snapshot(context)?;
         if state.place.events > 0 {
-            let index = IndexFile::open(room, self.id)?;
+            let index = IndexFile::open(context, self.id)?;
             let blocks: Vec<Block> = {
                 let mut directory = lock(&self.directory);
                 directory.extend(&index, &state.filed())?;
@@ -175,39 +175,39 @@ impl Live {
     }
 
     /// Shows `see` the entries stamped inside `span`.
-    fn scan_span(&self, room: &Room, span: Span, mut see: impl FnMut(&Entry)) -> Result<(), StoreError> {
+    fn scan_span(&self, context: &Context, span: Span, mut see: impl FnMut(&Entry)) -> Result<(), StoreError> {
         let inside = |entry: &Entry| {
             if span.contains(entry.timestamp) {
                 see(entry)
             }
         };
-        self.scan(room, |head| head.meets(span), inside)
+        self.scan(context, |head| head.meets(span), inside)
     }
 
     /// How many events of each kind are stamped inside `span`.
-    pub(crate) fn counts(&self, room: &Room, span: Span) -> Result<Counts, StoreError> {
+    pub(crate) fn counts(&self, context: &Context, span: Span) -> Result<Counts, StoreError> {
         let mut counts = Counts::new();
-        self.scan_span(room, span, |entry| *counts.entry((entry.timestamp, entry.hash)).or_default() += 1)?;
+        self.scan_span(context, span, |entry| *counts.entry((entry.timestamp, entry.hash)).or_default() += 1)?;
         Ok(counts)
     }
 
     /// How many events are stamped in each hour inside `span`.
-    pub(crate) fn hours(&self, room: &Room, span: Span) -> Result<Hours, StoreError> {
+    pub(crate) fn hours(&self, context: &Context, span: Span) -> Result<Hours, StoreError> {
         let mut hours = Hours::new();
-        self.scan_span(room, span, |entry| *hours.entry(entry.timestamp.hour()).or_default() += 1)?;
+        self.scan_span(context, span, |entry| *hours.entry(entry.timestamp.hour()).or_default() += 1)?;
         Ok(hours)
     }
 
     /// Least timestamp inside `span` of an event taken in at or after `ingested`.
     pub(crate) fn oldest_ingested_since(
         &self,
-        room: &Room,
+        context: &Context,
         span: Span,
         ingested: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         let mut oldest: Option<Timestamp> = None;
         self.scan(
-            room,
+            context,
             |head| head.meets(span) && head.greatest_ingestion >= ingested,
             |entry| {
                 if span.contains(entry.timestamp) && entry.ingestion_time >= ingested {
@@ -219,10 +219,10 @@ impl Live {
     }
 
     /// Some of the events from number `first` on, in the order of the text; none at the end. At most a block or the live rows.
-    pub(crate) fn events_from(&self, room: &Room, first: u64) -> Result<Vec<LogEvent>, StoreError> {
-        let state = self.snapshot(room)?;
+    pub(crate) fn events_from(&self, context: &Context, first: u64) -> Result<Vec<LogEvent>, StoreError> {
+        let state = self.snapshot(context)?;
         let (entries, skip, start, len) = if first < state.place.events {
-            let index = IndexFile::open(room, self.id)?;
+            let index = IndexFile::open(context, self.id)?;
             let block = {
                 let mut directory = lock(&self.directory);
                 directory.extend(&index, &state.filed())?;
@@ -235,8 +235,8 @@ impl Live {
             let entries: Vec<Entry> = state.tail.iter().flat_map(|row| &row.entries).copied().collect();
             (entries, first - state.place.events, state.place.text, state.tail_bytes())
         };
-        let (_, path) = room.paths(self.id, "text");
-        let text = self.read(room, start, len as usize)?;
+        let (_, path) = context.paths(self.id, "text");
+        let text = self.read(context, start, len as usize)?;
         let mut at = 0;
         let mut events = Vec::with_capacity(entries.len().saturating_sub(skip as usize));
         for (number, entry) in entries.iter().enumerate() {

@@ -7,7 +7,7 @@
 //! The catalogue is told first: a crash in between leaves a file that nobody counts, which the next eviction takes, while a file that is
 //! counted and gone would look like damage.
 
-use super::live::{Room, lock};
+use super::live::{Context, lock};
 use super::{StoreError, StoreErrorKind, aside, rendition};
 use crate::model::StreamId;
 use std::sync::atomic::Ordering;
@@ -57,95 +57,95 @@ impl MinFree {
 }
 
 /// Bytes that are missing on the disk to what must stay free.
-pub(crate) fn lacking(room: &Room) -> u64 {
-    let limits = *lock(&room.limits);
+pub(crate) fn lacking(context: &Context) -> u64 {
+    let limits = *lock(&context.limits);
     // A disk that doesn't tell is used until it is full.
-    room.disk.space(&room.dir).map_or(0, |(free, total)| limits.min_free.of(total).saturating_sub(free))
+    context.disk.space(&context.dir).map_or(0, |(free, total)| limits.min_free.of(total).saturating_sub(free))
 }
 
 /// Refuses what would take room that has to stay free.
-pub(crate) fn refuse(room: &Room) -> Result<(), StoreError> {
-    match lacking(room) {
+pub(crate) fn refuse(context: &Context) -> Result<(), StoreError> {
+    match lacking(context) {
         0 => Ok(()),
         lacking => {
-            let text = format!("{} has {lacking} bytes less free than --min-free keeps", room.dir.display());
+            let text = format!("{} has {lacking} bytes less free than --min-free keeps", context.dir.display());
             Err(StoreError::new(StoreErrorKind::NoSpace, text))
         }
     }
 }
 
 /// The cache is larger than it may be, or its disk too full.
-pub(crate) fn is_too_much(room: &Room) -> bool {
-    room.used_bytes() > lock(&room.limits).size || lacking(room) > 0
+pub(crate) fn is_too_much(context: &Context) -> bool {
+    context.used_bytes() > lock(&context.limits).size || lacking(context) > 0
 }
 
 /// Takes text away if there is too much. For the committer: nobody appends meanwhile.
-pub(crate) fn make_room(room: &Room) -> Result<(), StoreError> {
+pub(crate) fn make_room(context: &Context) -> Result<(), StoreError> {
     // They are made again without a call.
-    rendition::drop_unread(room, || is_too_much(room));
-    if !is_too_much(room) {
+    rendition::drop_unread(context, || is_too_much(context));
+    if !is_too_much(context) {
         return Ok(());
     }
-    let set_aside = room.aside.swap(0, Ordering::Relaxed);
+    let set_aside = context.aside.swap(0, Ordering::Relaxed);
     if set_aside > 0 {
-        match aside::remove(&room.dir) {
+        match aside::remove(&context.dir) {
             Ok(()) => {
                 tracing::info!(bytes = set_aside, "what was set aside at an earlier start is removed to make room")
             }
             Err(error) => {
-                tracing::warn!(dir = %room.dir.display(), %error, "what was set aside can't be removed; remove *.damaged-N and *.old-N by hand")
+                tracing::warn!(dir = %context.dir.display(), %error, "what was set aside can't be removed; remove *.damaged-N and *.old-N by hand")
             }
         }
     }
-    let budget = lock(&room.limits).size;
-    if !room.swept.swap(true, Ordering::Relaxed) {
-        for id in room.catalogue.taken_lately()? {
+    let budget = lock(&context.limits).size;
+    if !context.swept.swap(true, Ordering::Relaxed) {
+        for id in context.catalogue.taken_lately()? {
             // One that can't be removed is no reason to leave the others.
-            if let Err(error) = room.remove_text(id) {
+            if let Err(error) = context.remove_text(id) {
                 tracing::warn!(stream = id.0, %error, "text that an earlier start gave up takes room");
             }
         }
     }
-    let (used, lacking) = (room.used_bytes(), lacking(room));
-    if lock(&room.nothing_to_evict).is_some_and(|at| at.elapsed() < REST) {
+    let (used, lacking) = (context.used_bytes(), lacking(context));
+    if lock(&context.nothing_to_evict).is_some_and(|at| at.elapsed() < REST) {
         return Ok(());
     }
     let spare = if used > budget { budget / SPARE } else { 0 };
     let mut wanted = used.saturating_sub(budget).max(lacking) + spare;
     let mut chosen = Vec::new();
-    for one in room.catalogue.uses()? {
+    for one in context.catalogue.uses()? {
         if wanted == 0 {
             break;
         }
-        let read = room.live_now(one.id).is_some_and(|live| live.readers.load(Ordering::SeqCst) > 0);
+        let read = context.live_now(one.id).is_some_and(|live| live.readers.load(Ordering::SeqCst) > 0);
         if !read {
             wanted = wanted.saturating_sub(one.text);
             chosen.push(one.id);
         }
     }
     if chosen.is_empty() {
-        *lock(&room.nothing_to_evict) = Some(Instant::now());
+        *lock(&context.nothing_to_evict) = Some(Instant::now());
         return Ok(());
     }
     let mut streams = 0;
     for ids in chosen.chunks(TOGETHER) {
-        streams += take(room, ids)?;
+        streams += take(context, ids)?;
     }
-    room.evicted.fetch_add(streams, Ordering::Relaxed);
+    context.evicted.fetch_add(streams, Ordering::Relaxed);
     tracing::info!(streams, "text taken out of the cache; it is fetched again when it is read");
     Ok(())
 }
 
 /// Takes the text of these streams away, but for those that somebody began to read; tells how many went.
-fn take(room: &Room, ids: &[StreamId]) -> Result<u64, StoreError> {
-    room.catalogue.text_is_taken(ids)?;
+fn take(context: &Context, ids: &[StreamId]) -> Result<u64, StoreError> {
+    context.catalogue.text_is_taken(ids)?;
     let (mut taken, mut outcome) = (0, Ok(()));
     for id in ids {
-        match room.remove_text(*id) {
+        match context.remove_text(*id) {
             Ok(true) => taken += 1,
             stays => {
                 outcome = outcome.and(stays.map(drop));
-                room.catalogue.text_is_back(*id)?;
+                context.catalogue.text_is_back(*id)?;
             }
         }
     }

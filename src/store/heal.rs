@@ -9,7 +9,7 @@
 use super::catalogue::Place;
 use super::directory::IndexFile;
 use super::disk::DiskFile;
-use super::live::{Filed, Held, Live, Room, lock};
+use super::live::{Context, Filed, Held, Live, lock};
 use super::prove::{is_whole, spans, text_of};
 use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
@@ -31,24 +31,24 @@ pub(crate) struct Copies {
 
 impl Copies {
     /// Copies what was committed, which takes as long as that is big. The stream takes no appends meanwhile.
-    pub(crate) fn make(room: &Arc<Room>, id: StreamId) -> Result<Copies, StoreError> {
+    pub(crate) fn make(context: &Arc<Context>, id: StreamId) -> Result<Copies, StoreError> {
         // Held: the text isn't evicted meanwhile.
-        let live = Held::of(room.live(id)?);
-        let filed = live.with(room, |state| Ok(state.filed()))?;
+        let live = Held::of(context.live(id)?);
+        let filed = live.with(context, |state| Ok(state.filed()))?;
         let mut copies = Copies { live, place: filed.place, files: None, is_whole: true };
         if filed.place.index > 0 {
-            copies.fill(room, &filed).map_err(|error| error.of_stream(id))?;
+            copies.fill(context, &filed).map_err(|error| error.of_stream(id))?;
         }
         Ok(copies)
     }
 
-    fn fill(&mut self, room: &Room, filed: &Filed) -> Result<(), StoreError> {
+    fn fill(&mut self, context: &Context, filed: &Filed) -> Result<(), StoreError> {
         // Reads every block that is committed, and so proves what is about to be copied.
-        self.live.prove_index(room)?;
-        let index = Fresh::make(room, self.live.id, "index")?;
-        copy_index(room, self.live.id, filed.place.index, &index)?;
-        let text = Fresh::make(room, self.live.id, "text")?;
-        self.is_whole = copy_text(room, &self.live, filed, &text)?;
+        self.live.prove_index(context)?;
+        let index = Fresh::make(context, self.live.id, "index")?;
+        copy_index(context, self.live.id, filed.place.index, &index)?;
+        let text = Fresh::make(context, self.live.id, "text")?;
+        self.is_whole = copy_text(context, &self.live, filed, &text)?;
         for fresh in [&text, &index] {
             fresh.file.sync().map_err(|e| StoreError::io("sync", &fresh.path, &e))?;
         }
@@ -57,44 +57,44 @@ impl Copies {
     }
 
     /// Puts them in their places and lets the stream take appends again. For the committer: nothing is appended or evicted meanwhile.
-    pub(crate) fn exchange(self, room: &Arc<Room>) -> Result<(), StoreError> {
+    pub(crate) fn exchange(self, context: &Arc<Context>) -> Result<(), StoreError> {
         let id = self.live.id;
-        if self.live.with(room, |state| Ok(state.place))? != self.place {
+        if self.live.with(context, |state| Ok(state.place))? != self.place {
             return Err(StoreError::new(StoreErrorKind::Sick(id), format!("stream {} grew while it was copied", id.0)));
         }
-        self.put(room).map_err(|error| error.of_stream(id))?;
+        self.put(context).map_err(|error| error.of_stream(id))?;
         // The kernel may go on with the old file, on which the disk may still fail.
         let live = &self.live;
-        match live.with(room, |state| Ok(live.mirror(room, state).then_some(state.text_len)))? {
+        match live.with(context, |state| Ok(live.mirror(context, state).then_some(state.text_len)))? {
             Some(len) => live.show(len),
-            None => return Err(lock(&room.unshown).get(&id).cloned().unwrap_or_else(|| unshown(id))),
+            None => return Err(lock(&context.unshown).get(&id).cloned().unwrap_or_else(|| unshown(id))),
         }
-        lock(&room.sick).remove(&id);
+        lock(&context.sick).remove(&id);
         Ok(())
     }
 
-    fn put(&self, room: &Room) -> Result<(), StoreError> {
+    fn put(&self, context: &Context) -> Result<(), StoreError> {
         let live = &self.live;
         let Some(files) = &self.files else {
-            live.keep_for_the_kernel(room)?;
+            live.keep_for_the_kernel(context)?;
             live.text_is_another();
             return ["text", "index"].iter().try_for_each(|extension| {
-                let (_, path) = room.paths(live.id, extension);
-                room.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))
+                let (_, path) = context.paths(live.id, extension);
+                context.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))
             });
         };
         // The catalogue first, as with an eviction: what it counts as there must be there.
         if !self.is_whole {
-            room.catalogue.text_is_taken(&[live.id])?;
+            context.catalogue.text_is_taken(&[live.id])?;
         }
-        live.keep_for_the_kernel(room)?;
+        live.keep_for_the_kernel(context)?;
         for fresh in files {
-            room.disk.rename(&fresh.path, &fresh.place).map_err(|e| StoreError::io("rename", &fresh.path, &e))?;
+            context.disk.rename(&fresh.path, &fresh.place).map_err(|e| StoreError::io("rename", &fresh.path, &e))?;
         }
-        let (dir, _) = room.paths(live.id, "text");
-        room.disk.sync_dir(&dir).map_err(|e| StoreError::io("sync", &dir, &e))?;
+        let (dir, _) = context.paths(live.id, "text");
+        context.disk.sync_dir(&dir).map_err(|e| StoreError::io("sync", &dir, &e))?;
         live.text_is_another();
-        if self.is_whole { Ok(()) } else { room.catalogue.text_is_back(live.id) }
+        if self.is_whole { Ok(()) } else { context.catalogue.text_is_back(live.id) }
     }
 }
 
@@ -110,12 +110,12 @@ struct Fresh {
 }
 
 impl Fresh {
-    fn make(room: &Room, id: StreamId, extension: &str) -> Result<Fresh, StoreError> {
-        let (_, place) = room.paths(id, extension);
+    fn make(context: &Context, id: StreamId, extension: &str) -> Result<Fresh, StoreError> {
+        let (_, place) = context.paths(id, extension);
         let path = place.with_added_extension("new");
         // One that was cut off before is no beginning.
-        room.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
-        let file = room.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
+        context.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
+        let file = context.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
         Ok(Fresh { file, path, place })
     }
 
@@ -124,10 +124,10 @@ impl Fresh {
     }
 }
 
-fn copy_index(room: &Room, id: StreamId, committed: u64, fresh: &Fresh) -> Result<(), StoreError> {
-    let (_, path) = room.paths(id, "index");
+fn copy_index(context: &Context, id: StreamId, committed: u64, fresh: &Fresh) -> Result<(), StoreError> {
+    let (_, path) = context.paths(id, "index");
     let failed = |e: std::io::Error| StoreError::io("read", &path, &e);
-    let file = room.open(&path, false).map_err(failed)?;
+    let file = context.open(&path, false).map_err(failed)?;
     let mut at = 0;
     while at < committed {
         let mut piece = vec![0; PIECE.min((committed - at) as usize)];
@@ -139,12 +139,12 @@ fn copy_index(room: &Room, id: StreamId, committed: u64, fresh: &Fresh) -> Resul
 }
 
 /// Copies what is right of the text; tells whether that is all.
-fn copy_text(room: &Room, live: &Live, filed: &Filed, fresh: &Fresh) -> Result<bool, StoreError> {
+fn copy_text(context: &Context, live: &Live, filed: &Filed, fresh: &Fresh) -> Result<bool, StoreError> {
     let mut whole = true;
     // Evicted, or one that can't even be opened: all of it is fetched again.
-    let old = room.open(&fresh.place, false).ok();
-    let index = IndexFile::open(room, live.id)?;
-    for block in live.blocks(room, filed)? {
+    let old = context.open(&fresh.place, false).ok();
+    let index = IndexFile::open(context, live.id)?;
+    for block in live.blocks(context, filed)? {
         let text = old.as_deref().and_then(|old| text_of(&block, old).ok());
         let entries = index.entries(&block)?;
         let right = text.filter(|text| spans(&entries).all(|(entry, at)| is_whole(entry, &text[at..])));

@@ -32,7 +32,7 @@ const LIGHT_BLOCKS: usize = 64;
 const RECENT_RENDITIONS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// What every part of the store works with.
-pub(crate) struct Room {
+pub(crate) struct Context {
     pub(crate) dir: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) pools: Pools,
@@ -93,10 +93,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Room {
-    pub(crate) fn new(dir: &Path, disk: Arc<dyn Disk>, catalogue: Catalogue) -> Room {
+impl Context {
+    pub(crate) fn new(dir: &Path, disk: Arc<dyn Disk>, catalogue: Catalogue) -> Context {
         let pools = Pools::of_this_process();
-        Room {
+        Context {
             dir: dir.to_owned(),
             disk,
             pools,
@@ -347,15 +347,15 @@ impl Live {
     /// Acts on the state, loading it first if need be.
     pub(crate) fn with<T>(
         &self,
-        room: &Room,
+        context: &Context,
         act: impl FnOnce(&mut State) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut slot = lock(&self.state);
         let state = match &mut *slot {
             Some(state) => state,
             empty => {
-                let mut state = self.load(room)?;
-                if self.mirror(room, &mut state) {
+                let mut state = self.load(context)?;
+                if self.mirror(context, &mut state) {
                     self.show(state.text_len);
                 }
                 empty.insert(state)
@@ -365,8 +365,8 @@ impl Live {
     }
 
     /// The state as it is now.
-    pub(crate) fn snapshot(&self, room: &Room) -> Result<State, StoreError> {
-        self.with(room, |state| Ok(state.clone()))
+    pub(crate) fn snapshot(&self, context: &Context) -> Result<State, StoreError> {
+        self.with(context, |state| Ok(state.clone()))
     }
 
     /// Forgets the state: it may not be what the catalogue says.
@@ -374,22 +374,22 @@ impl Live {
         *lock(&self.state) = None;
     }
 
-    fn load(&self, room: &Room) -> Result<State, StoreError> {
-        self.load_rows(room).inspect_err(|error| {
+    fn load(&self, context: &Context) -> Result<State, StoreError> {
+        self.load_rows(context).inspect_err(|error| {
             if error.kind == StoreErrorKind::CatalogueLost {
-                room.catalogue.is_lost(&error.message);
+                context.catalogue.is_lost(&error.message);
             }
         })
     }
 
-    fn load_rows(&self, room: &Room) -> Result<State, StoreError> {
-        let Some((record, rows)) = room.catalogue.stream_and_tail(self.id)? else {
+    fn load_rows(&self, context: &Context) -> Result<State, StoreError> {
+        let Some((record, rows)) = context.catalogue.stream_and_tail(self.id)? else {
             return Err(StoreError::new(
                 StoreErrorKind::Missing,
                 format!("no log stream has the number {}", self.id.0),
             ));
         };
-        let group = room.catalogue.group(record.row.group)?;
+        let group = context.catalogue.group(record.row.group)?;
         let (group, group_created) = group.map(|g| (g.group.name, g.group.created)).unwrap_or_default();
         let mut tail = Vec::with_capacity(rows.len());
         let (mut start, mut events) = (record.place.text, record.place.events);
@@ -428,26 +428,26 @@ impl Live {
     }
 
     /// Up to `size` bytes at `offset`; shorter only at the readable length.
-    pub(crate) fn read_at(&self, room: &Room, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn read_at(&self, context: &Context, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
         let end = offset.saturating_add(size as u64).min(*self.len.borrow());
-        self.read(room, offset, end.saturating_sub(offset) as usize)
+        self.read(context, offset, end.saturating_sub(offset) as usize)
     }
 
     /// `size` bytes at `offset`, all of them committed though perhaps not shown yet.
-    pub(crate) fn read(&self, room: &Room, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn read(&self, context: &Context, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
         if size == 0 {
             return Ok(Vec::new());
         }
         let end = offset + size as u64;
         let mut out = vec![0; size];
-        let in_file = self.with(room, |state| {
+        let in_file = self.with(context, |state| {
             let split = state.place.text.clamp(offset, end);
             state.copy_tail(split, &mut out[(split - offset) as usize..]);
-            if split > offset { Ok(Some((self.text(room, state)?, split, state.filed()))) } else { Ok(None) }
+            if split > offset { Ok(Some((self.text(context, state)?, split, state.filed()))) } else { Ok(None) }
         })?;
         if let Some((file, split, filed)) = in_file {
-            self.prove(room, &filed, &*file, offset, split)?;
-            let (_, path) = room.paths(self.id, "text");
+            self.prove(context, &filed, &*file, offset, split)?;
+            let (_, path) = context.paths(self.id, "text");
             file.read_exact_at(&mut out[..(split - offset) as usize], offset).map_err(|e| match is_missing(&e) {
                 true => StoreError::text_lost(self.id, &path, "it is shorter than what was committed"),
                 false => StoreError::io("read", &path, &e).of_stream(self.id),
@@ -457,12 +457,12 @@ impl Live {
     }
 
     /// The text file, opened at the first need.
-    pub(crate) fn text(&self, room: &Room, state: &mut State) -> Result<Arc<dyn DiskFile>, StoreError> {
+    pub(crate) fn text(&self, context: &Context, state: &mut State) -> Result<Arc<dyn DiskFile>, StoreError> {
         if let Some(file) = &state.text {
             return Ok(Arc::clone(file));
         }
-        let (_, path) = room.paths(self.id, "text");
-        let file = room.open(&path, false).map_err(|e| match is_missing(&e) {
+        let (_, path) = context.paths(self.id, "text");
+        let file = context.open(&path, false).map_err(|e| match is_missing(&e) {
             true => StoreError::text_lost(self.id, &path, "it isn't there"),
             false => StoreError::io("open", &path, &e).of_stream(self.id),
         })?;

@@ -39,7 +39,7 @@ use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
 pub use evict::{Limits, MinFree};
 use heal::Copies;
-use live::{Held, Room};
+use live::{Context, Held};
 use names::Names;
 pub use passthrough::Passthrough;
 use rendition::Rendition;
@@ -126,7 +126,7 @@ pub fn event_key(event: &LogEvent) -> (Timestamp, u64) {
 
 /// The store of one account, region and endpoint.
 pub struct Store {
-    room: Arc<Room>,
+    context: Arc<Context>,
     /// The way to the committer; taken away to end it.
     requests: Option<mpsc::Sender<Request>>,
     committer: Option<JoinHandle<()>>,
@@ -193,17 +193,17 @@ impl Store {
         rebuilt: Option<String>,
         opener: impl Fn() -> Result<Opener, StoreError>,
     ) -> Result<Arc<Store>, StoreError> {
-        let room = Store::open_room(dir, disk, opener)?;
+        let context = Store::open_room(dir, disk, opener)?;
         let (requests, queue) = mpsc::channel(writer::QUEUE);
         let committer = std::thread::Builder::new()
             .name("committer".into())
             .spawn({
-                let room = Arc::clone(&room);
-                move || writer::run(&room, queue)
+                let context = Arc::clone(&context);
+                move || writer::run(&context, queue)
             })
             .map_err(|e| StoreError::io("start the committer of", dir, &e))?;
         Ok(Arc::new(Store {
-            room,
+            context,
             requests: Some(requests),
             committer: Some(committer),
             vouched: Mutex::default(),
@@ -215,7 +215,7 @@ impl Store {
         dir: &Path,
         disk: Arc<dyn Disk>,
         opener: impl Fn() -> Result<Opener, StoreError>,
-    ) -> Result<Arc<Room>, StoreError> {
+    ) -> Result<Arc<Context>, StoreError> {
         let lost = || -> catalogue::Lost {
             let (dir, noted) = (dir.to_owned(), std::sync::Once::new());
             Box::new(move |why| noted.call_once(|| rebuild::note(&dir, why)))
@@ -237,11 +237,11 @@ impl Store {
             disk.make_dir(&path).map_err(|e| StoreError::io("make", &path, &e))?;
         }
         disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
-        let room = Room::new(dir, disk, catalogue);
+        let context = Context::new(dir, disk, catalogue);
         // What can't be counted is there all the same; eviction then takes a little less.
-        room.aside.store(aside::bytes(dir).unwrap_or(0), Ordering::Relaxed);
-        room.used_bytes();
-        Ok(Arc::new(room))
+        context.aside.store(aside::bytes(dir).unwrap_or(0), Ordering::Relaxed);
+        context.used_bytes();
+        Ok(Arc::new(context))
     }
 
     /// Why the catalogue was rebuilt from the files when the store was opened, if it was.
@@ -251,58 +251,58 @@ impl Store {
 
     /// The account that this cache belongs to; remembers `account` the first time, refuses another one later.
     pub fn claim_account(&self, account: &str) -> Result<(), StoreError> {
-        let owner = self.room.catalogue.claim(account)?;
+        let owner = self.context.catalogue.claim(account)?;
         if owner == account {
             return Ok(());
         }
-        let dir = self.room.dir.display();
+        let dir = self.context.dir.display();
         Err(StoreError::new(StoreErrorKind::Refused, format!("{dir} holds the logs of account {owner}, not {account}")))
     }
 
     /// A number that is another one once something has changed that a listing of this group (`None`: of the groups) shows: names, sizes,
     /// times. Counted since the store was opened.
     pub fn listing_version(&self, group: Option<GroupId>) -> u64 {
-        self.room.catalogue.listing_version(group)
+        self.context.catalogue.listing_version(group)
     }
 
     /// Writes what a listing of groups brought (one commit, or none if all is known). Rows in the order given.
     pub fn upsert_groups(&self, groups: &[LogGroup]) -> Result<Vec<GroupRow>, StoreError> {
-        self.room.catalogue.upsert_groups(groups)
+        self.context.catalogue.upsert_groups(groups)
     }
 
     /// A group's row, gone ones too.
     pub fn group(&self, id: GroupId) -> Result<Option<GroupRow>, StoreError> {
-        self.room.catalogue.group(id)
+        self.context.catalogue.group(id)
     }
 
     /// The group of this exact name.
     pub fn group_by_name(&self, name: &str) -> Result<Option<GroupRow>, StoreError> {
-        self.room.catalogue.group_by_name(name)
+        self.context.catalogue.group_by_name(name)
     }
 
     /// What `name` means at the root, where listings name things so.
     pub fn group_named(&self, name: &str, listed: Names) -> Result<Named<GroupRow>, StoreError> {
-        self.room.catalogue.group_named(name, listed)
+        self.context.catalogue.group_named(name, listed)
     }
 
     /// Up to `max` groups after `seq`, in order of seq.
     pub fn groups_after(&self, seq: u64, max: usize) -> Result<Vec<GroupRow>, StoreError> {
-        self.room.catalogue.groups_after(seq, max)
+        self.context.catalogue.groups_after(seq, max)
     }
 
     /// Marks a group as gone from the service: found no longer by name or listing.
     pub fn forget_group(&self, id: GroupId) -> Result<(), StoreError> {
-        self.room.catalogue.forget_group(id)
+        self.context.catalogue.forget_group(id)
     }
 
     /// Remembers that a group's streams were listed to the end.
     pub fn set_walked(&self, id: GroupId, at: Timestamp) -> Result<(), StoreError> {
-        self.room.catalogue.set_walked(id, at)
+        self.context.catalogue.set_walked(id, at)
     }
 
     /// Remembers a group's chain of checks. May be lost in a crash, never wrong. Written with the next commit, or every 30 s.
     pub fn set_vouch(&self, id: GroupId, vouch: Vouch) -> Result<(), StoreError> {
-        self.room.catalogue.set_vouch(id, vouch);
+        self.context.catalogue.set_vouch(id, vouch);
         let due = {
             let mut last = live::lock(&self.vouched);
             let due = last.is_none_or(|at| at.elapsed() >= VOUCH_EVERY);
@@ -324,27 +324,27 @@ impl Store {
     /// Of two creation times the later one is another generation of the stream; the earlier one is a listing that lags, and changes
     /// nothing. A stream that was gone and is listed with the creation time that it had is the same again, and `new`.
     pub fn upsert_streams(&self, group: GroupId, streams: &[LogStream]) -> Result<Upserted, StoreError> {
-        self.room.catalogue.upsert_streams(group, streams)
+        self.context.catalogue.upsert_streams(group, streams)
     }
 
     /// A stream's row, gone ones too.
     pub fn stream(&self, id: StreamId) -> Result<Option<StreamRow>, StoreError> {
-        Ok(self.room.catalogue.stream(id)?.map(|record| record.row))
+        Ok(self.context.catalogue.stream(id)?.map(|record| record.row))
     }
 
     /// The present generation of the stream of this exact name.
     pub fn stream_by_name(&self, group: GroupId, name: &str) -> Result<Option<StreamRow>, StoreError> {
-        self.room.catalogue.stream_by_name(group, name)
+        self.context.catalogue.stream_by_name(group, name)
     }
 
     /// What `name`, without its ending, means in a group's folder, where listings name things so.
     pub fn stream_named(&self, group: GroupId, name: &str, listed: Names) -> Result<Named<StreamRow>, StoreError> {
-        self.room.catalogue.stream_named(group, name, listed)
+        self.context.catalogue.stream_named(group, name, listed)
     }
 
     /// Up to `max` streams of a group after `seq`, in order of seq; gone ones left out.
     pub fn streams_after(&self, group: GroupId, seq: u64, max: usize) -> Result<Vec<StreamRow>, StoreError> {
-        self.room.catalogue.streams_after(group, seq, max)
+        self.context.catalogue.streams_after(group, seq, max)
     }
 
     /// The streams of a group that are complete and whose extents `is_wanted` takes: (id, exact name, extent). Found without walking the
@@ -354,12 +354,12 @@ impl Store {
         group: GroupId,
         is_wanted: impl Fn(&Extent) -> bool,
     ) -> Result<Vec<(StreamId, String, Extent)>, StoreError> {
-        self.room.catalogue.complete_streams(group, is_wanted)
+        self.context.catalogue.complete_streams(group, is_wanted)
     }
 
     /// Marks a stream as gone from the service: found no longer by name or listing; its text stays for open handles.
     pub fn forget_stream(&self, id: StreamId) -> Result<(), StoreError> {
-        self.room.catalogue.forget_stream(id)
+        self.context.catalogue.forget_stream(id)
     }
 
     /// Appends and commits: durable when it returns; readers see it after that. Concurrent calls share one commit.
@@ -379,37 +379,37 @@ impl Store {
     /// of events, inode, length and offsets stay; text that can't be read any more is fetched again when it is next read, see [`Repair`],
     /// of which there must be none of this stream meanwhile.
     pub async fn heal(&self, id: StreamId) -> Result<(), StoreError> {
-        let room = Arc::clone(&self.room);
+        let context = Arc::clone(&self.context);
         let died =
             |_| StoreError::new(StoreErrorKind::Sick(id), "copying its files broke off by a defect of this program");
-        let copies = tokio::task::spawn_blocking(move || Copies::make(&room, id)).await.map_err(died)??;
+        let copies = tokio::task::spawn_blocking(move || Copies::make(&context, id)).await.map_err(died)??;
         self.ask(|reply| Request::Exchange { copies, reply }).await
     }
 
     /// Streams on whose files the disk failed, and which weren't healed yet.
     pub fn sick(&self) -> Vec<StreamId> {
-        live::lock(&self.room.sick).iter().copied().collect()
+        live::lock(&self.context.sick).iter().copied().collect()
     }
 
     /// Reading found that the disk fails on this stream's files.
     pub fn is_sick(&self, id: StreamId) {
-        live::lock(&self.room.sick).insert(id);
+        live::lock(&self.context.sick).insert(id);
     }
 
     /// Whether committed events of this stream aren't shown yet: they could not be written to the file that the kernel reads. Any append to
     /// the stream tries it again, an empty one too.
     pub fn is_unshown(&self, id: StreamId) -> bool {
-        live::lock(&self.room.unshown).contains_key(&id)
+        live::lock(&self.context.unshown).contains_key(&id)
     }
 
     /// How many events of each kind are stored with a timestamp inside `span`.
     pub fn counts(&self, id: StreamId, span: Span) -> Result<Counts, StoreError> {
-        self.room.live(id)?.counts(&self.room, span)
+        self.context.live(id)?.counts(&self.context, span)
     }
 
     /// How many events are stored of each hour inside `span`. Reads the index of that span from disk.
     pub fn hours(&self, id: StreamId, span: Span) -> Result<Hours, StoreError> {
-        self.room.live(id)?.hours(&self.room, span)
+        self.context.live(id)?.hours(&self.context, span)
     }
 
     /// Least timestamp inside `span` of an event taken in at or after `ingested`; `None` if there is none. For the settled edge.
@@ -419,32 +419,32 @@ impl Store {
         span: Span,
         ingested: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        self.room.live(id)?.oldest_ingested_since(&self.room, span, ingested)
+        self.context.live(id)?.oldest_ingested_since(&self.context, span, ingested)
     }
 
     /// A reader of the stream's text in a format. Cheap; shared state per (stream, format) while any reader lives.
     ///
     /// What it shows in a format other than [`Format::Message`] has to be made first, see [`Reader::make`].
     pub fn reader(&self, id: StreamId, format: &Format) -> Result<Reader, StoreError> {
-        let live = self.room.live(id)?;
+        let live = self.context.live(id)?;
         let rendition = match format {
             Format::Message => None,
-            _ => Some(rendition::open(&self.room, &live, format)?),
+            _ => Some(rendition::open(&self.context, &live, format)?),
         };
-        self.room.catalogue.touch(id);
-        Ok(Reader { room: Arc::clone(&self.room), live: Held::of(live), rendition })
+        self.context.catalogue.touch(id);
+        Ok(Reader { context: Arc::clone(&self.context), live: Held::of(live), rendition })
     }
 
     /// The size of a complete stream in a format other than [`Format::Message`], as it was told last, in an earlier run too. It may have
     /// grown since.
     pub fn told_size(&self, row: &StreamRow, format: &Format) -> Result<Option<u64>, StoreError> {
-        let told = self.room.catalogue.size(row.id, format.number())?;
+        let told = self.context.catalogue.size(row.id, format.number())?;
         Ok(told.filter(|told| row.extent.complete && told.events <= row.extent.events).map(|told| told.bytes))
     }
 
     /// Writes sizes that were told since the last commit, if there are any. A crash before that forgets them.
     pub async fn write_sizes(&self) -> Result<(), StoreError> {
-        if !self.room.catalogue.has_pending_sizes() {
+        if !self.context.catalogue.has_pending_sizes() {
             return Ok(());
         }
         self.append(Vec::new()).await.map(drop)
@@ -452,33 +452,33 @@ impl Store {
 
     /// Bytes that the cache takes on disk.
     pub fn used_bytes(&self) -> u64 {
-        self.room.used_bytes()
+        self.context.used_bytes()
     }
 
     /// The same as it was last looked at, at most some commits ago; the disk isn't asked.
     pub fn last_used_bytes(&self) -> u64 {
-        self.room.last_used.load(Ordering::Relaxed)
+        self.context.last_used.load(Ordering::Relaxed)
     }
 
     /// Sets how large the cache may grow. If it is larger already, [`Store::make_room`] or the next commit takes text away.
     pub fn set_limits(&self, limits: Limits) {
-        *live::lock(&self.room.limits) = limits;
-        *live::lock(&self.room.nothing_to_evict) = None;
+        *live::lock(&self.context.limits) = limits;
+        *live::lock(&self.context.nothing_to_evict) = None;
     }
 
     /// How large the cache may grow.
     pub fn limits(&self) -> Limits {
-        *live::lock(&self.room.limits)
+        *live::lock(&self.context.limits)
     }
 
     /// Streams whose text was taken away since the store was opened.
     pub fn evicted(&self) -> u64 {
-        self.room.evicted.load(Ordering::Relaxed)
+        self.context.evicted.load(Ordering::Relaxed)
     }
 
     /// The cache is larger than it may be, or its disk too full.
     pub fn is_too_large(&self) -> bool {
-        evict::is_too_much(&self.room)
+        evict::is_too_much(&self.context)
     }
 
     /// Takes renditions and text away if there is too much now.
@@ -489,13 +489,13 @@ impl Store {
     /// Ends a stream whose index is lost: it is gone, and found no longer; its name gets a new row with nothing in it. `None` if the
     /// stream was gone already.
     pub fn renew_stream(&self, id: StreamId) -> Result<Option<StreamId>, StoreError> {
-        let renewed = self.room.catalogue.renew_stream(id)?;
+        let renewed = self.context.catalogue.renew_stream(id)?;
         if renewed.is_some() {
             for extension in ["text", "index"] {
-                let (_, path) = self.room.paths(id, extension);
-                self.room.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
+                let (_, path) = self.context.paths(id, extension);
+                self.context.disk.remove(&path).map_err(|e| StoreError::io("remove", &path, &e))?;
             }
-            if let Some(live) = self.room.live_now(id) {
+            if let Some(live) = self.context.live_now(id) {
                 live.text_is_another();
             }
         }
@@ -504,7 +504,7 @@ impl Store {
 
     /// The folder.
     pub fn dir(&self) -> &Path {
-        &self.room.dir
+        &self.context.dir
     }
 
     /// Moves live rows into files and syncs, for a few seconds at most; for a clean stop.
@@ -515,7 +515,7 @@ impl Store {
     /// Moves live rows of streams that got none since the pass before the last one into files: a few at a time, others' commits in
     /// between.
     pub async fn move_quiet_rows(&self) -> Result<(), StoreError> {
-        live::lock(&self.room.busy).turn();
+        live::lock(&self.context.busy).turn();
         let mut after = StreamId(0);
         while let Some(upto) = self.ask(|reply| Request::MoveQuiet { after, reply }).await? {
             after = upto;
@@ -549,7 +549,7 @@ impl Drop for Store {
 
 /// Reads one stream in one format; while it lives the stream's text isn't evicted.
 pub struct Reader {
-    room: Arc<Room>,
+    context: Arc<Context>,
     live: Held,
     rendition: Option<Arc<Rendition>>,
 }
@@ -557,13 +557,13 @@ pub struct Reader {
 impl Reader {
     /// Bytes of the stream's index, if nobody has proved it since the stream was last wanted.
     pub fn unproved_index(&self) -> Result<Option<u64>, StoreError> {
-        self.live.unproved_index(&self.room)
+        self.live.unproved_index(&self.context)
     }
 
     /// Reads the whole index and fails unless it is what was written: better at an open, which can begin anew, than at a read, which
     /// can't.
     pub fn prove_index(&self) -> Result<(), StoreError> {
-        self.live.prove_index(&self.room)
+        self.live.prove_index(&self.context)
     }
 }
 
@@ -597,7 +597,7 @@ impl Reader {
     /// Makes about a megabyte more of a format other than the text's; true if that is all. For a thread that may work: it takes as long as
     /// reading and writing that much. Refused where it would take room that has to stay free.
     pub fn make(&self) -> Result<bool, StoreError> {
-        self.rendition.as_ref().map_or(Ok(true), |rendition| rendition::make(&self.room, rendition))
+        self.rendition.as_ref().map_or(Ok(true), |rendition| rendition::make(&self.context, rendition))
     }
 
     /// Bytes of the stream's text that are shown in a format other than its own.
@@ -607,21 +607,21 @@ impl Reader {
 
     /// The length of a complete stream was told as the file's size: remembers it over restarts, see [`Store::told_size`].
     pub fn is_told(&self) -> Result<(), StoreError> {
-        self.rendition.as_ref().map_or(Ok(()), |rendition| rendition.is_told(&self.room))
+        self.rendition.as_ref().map_or(Ok(()), |rendition| rendition.is_told(&self.context))
     }
 
     /// Up to `size` bytes at `offset`; shorter only at `len`. A pread or two: may run on any thread.
     pub fn read_at(&self, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
         match &self.rendition {
             Some(rendition) => rendition.read_at(offset, size),
-            None => self.live.read_at(&self.room, offset, size),
+            None => self.live.read_at(&self.context, offset, size),
         }
     }
 
     /// The text file, for a reader that doesn't ask; `None` if it isn't the whole text, or the format isn't the text's. `grows` is called
     /// before it grows.
     pub(crate) fn pass_through(&self, grows: passthrough::Grows) -> Result<Option<Passthrough>, StoreError> {
-        if self.rendition.is_some() { Ok(None) } else { Passthrough::of(&self.room, &self.live, grows) }
+        if self.rendition.is_some() { Ok(None) } else { Passthrough::of(&self.context, &self.live, grows) }
     }
 
     fn watched(&self) -> &watch::Sender<u64> {

@@ -144,8 +144,8 @@ fn bare(name: &str) -> String {
 
 /// A slug is ASCII, so it may be cut anywhere.
 fn with_suffix(slug: &str, digits: &str) -> String {
-    let room = SLUG_MAX - 1 - digits.len();
-    let cut = if slug.len() > room { slug[..room].trim_end_matches('-') } else { slug };
+    let context = SLUG_MAX - 1 - digits.len();
+    let cut = if slug.len() > context { slug[..context].trim_end_matches('-') } else { slug };
     format!("{cut}~{digits}")
 }
 

@@ -18,7 +18,7 @@
 
 use super::StoreError;
 use super::disk::DiskFile;
-use super::live::{Held, Live, Room, State, lock};
+use super::live::{Context, Held, Live, State, lock};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -92,7 +92,7 @@ impl Drop for Writing {
 
 /// The text file of a stream: all that is committed and nothing else, until it is dropped.
 pub struct Passthrough {
-    room: Arc<Room>,
+    context: Arc<Context>,
     live: Held,
     /// Set once it was looked at and found whole.
     file: Option<Arc<dyn DiskFile>>,
@@ -100,27 +100,27 @@ pub struct Passthrough {
 
 impl Passthrough {
     /// Lends a stream's text, if its file is the whole of it.
-    pub(crate) fn of(room: &Arc<Room>, live: &Held, grows: Grows) -> Result<Option<Passthrough>, StoreError> {
+    pub(crate) fn of(context: &Arc<Context>, live: &Held, grows: Grows) -> Result<Option<Passthrough>, StoreError> {
         // Each takes a descriptor for as long as it is open.
-        if room.passthrough_count.load(Ordering::Relaxed) >= room.pools.passthrough {
+        if context.passthrough_count.load(Ordering::Relaxed) >= context.pools.passthrough {
             return Ok(None);
         }
         if lock(&live.passthrough_file).is_some() || !live.passthroughs.begin(grows) {
             return Ok(None);
         }
         // From here on dropping it gives it back.
-        let mut passthrough = Passthrough { room: Arc::clone(room), live: live.clone(), file: None };
+        let mut passthrough = Passthrough { context: Arc::clone(context), live: live.clone(), file: None };
         // After the count: a row that is committed now either is met here or meets the count and is written to the file.
-        let found = live.with(room, |state| {
-            let file = live.text(room, state)?;
-            let is_whole = file.descriptor().is_some() && state.is_beginning(&*file) && live.mirror(room, state);
+        let found = live.with(context, |state| {
+            let file = live.text(context, state)?;
+            let is_whole = file.descriptor().is_some() && state.is_beginning(&*file) && live.mirror(context, state);
             Ok(is_whole.then(|| (file, state.filed())))
         })?;
         let Some((file, filed)) = found else { return Ok(None) };
-        if !live.unproved(room, &filed, 0, filed.place.text, 1)?.is_empty() {
+        if !live.unproved(context, &filed, 0, filed.place.text, 1)?.is_empty() {
             return Ok(None);
         }
-        room.passthrough_count.fetch_add(1, Ordering::Relaxed);
+        context.passthrough_count.fetch_add(1, Ordering::Relaxed);
         passthrough.file = Some(file);
         Ok(Some(passthrough))
     }
@@ -139,13 +139,13 @@ impl Passthrough {
 impl Drop for Passthrough {
     fn drop(&mut self) {
         if self.file.is_some() {
-            self.room.passthrough_count.fetch_sub(1, Ordering::Relaxed);
+            self.context.passthrough_count.fetch_sub(1, Ordering::Relaxed);
         }
         if self.live.passthroughs.end() {
             *lock(&self.live.passthrough_file) = None;
-            lock(&self.room.unshown).remove(&self.live.id);
+            lock(&self.context.unshown).remove(&self.live.id);
             // Readers who ask were kept waiting where a row could not be written to the file.
-            let shown = self.live.with(&self.room, |state| Ok(state.text_len));
+            let shown = self.live.with(&self.context, |state| Ok(state.text_len));
             if let Ok(len) = shown {
                 self.live.show(len);
             }
@@ -169,9 +169,9 @@ impl State {
 
 impl Live {
     /// Writes live rows to the file that the kernel reads. False: that failed, and nobody may be told of them yet; `unshown` says why.
-    pub(crate) fn mirror(&self, room: &Room, state: &mut State) -> bool {
-        let written = self.write_rows(room, state).map_err(|error| error.of_stream(self.id));
-        let mut unshown = lock(&room.unshown);
+    pub(crate) fn mirror(&self, context: &Context, state: &mut State) -> bool {
+        let written = self.write_rows(context, state).map_err(|error| error.of_stream(self.id));
+        let mut unshown = lock(&context.unshown);
         match written {
             Ok(()) => drop(unshown.remove(&self.id)),
             Err(error) => drop(unshown.insert(self.id, error)),
@@ -179,13 +179,13 @@ impl Live {
         !unshown.contains_key(&self.id)
     }
 
-    fn write_rows(&self, room: &Room, state: &mut State) -> Result<(), StoreError> {
+    fn write_rows(&self, context: &Context, state: &mut State) -> Result<(), StoreError> {
         if !self.passthroughs.is_any() || state.tail.is_empty() {
             return Ok(());
         }
         let open = lock(&self.passthrough_file).clone();
-        let file = open.map_or_else(|| self.text(room, state), Ok)?;
-        let (_, path) = room.paths(self.id, "text");
+        let file = open.map_or_else(|| self.text(context, state), Ok)?;
+        let (_, path) = context.paths(self.id, "text");
         let failed = |e: std::io::Error| StoreError::io("write", &path, &e);
         let from = file.len().map_err(failed)?;
         // A file that is too short isn't ours any more: whoever reads it meets that.
@@ -199,9 +199,9 @@ impl Live {
     }
 
     /// Another file is about to take the text's place: the kernel goes on with this one for as long as it has it open.
-    pub(crate) fn keep_for_the_kernel(&self, room: &Room) -> Result<(), StoreError> {
+    pub(crate) fn keep_for_the_kernel(&self, context: &Context) -> Result<(), StoreError> {
         if self.passthroughs.is_any() {
-            let file = self.with(room, |state| self.text(room, state))?;
+            let file = self.with(context, |state| self.text(context, state))?;
             lock(&self.passthrough_file).get_or_insert(file);
         }
         Ok(())

@@ -7,26 +7,26 @@ use super::StoreError;
 use super::directory::{Block, IndexFile};
 use super::disk::DiskFile;
 use super::index::Entry;
-use super::live::{Filed, Live, Room, lock};
+use super::live::{Context, Filed, Live, lock};
 use super::trouble::is_missing;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 impl Live {
     /// Index bytes that nobody has proved since somebody last wanted this stream; `None` if there is nothing to prove.
-    pub(crate) fn unproved_index(&self, room: &Room) -> Result<Option<u64>, StoreError> {
+    pub(crate) fn unproved_index(&self, context: &Context) -> Result<Option<u64>, StoreError> {
         if self.index_is_proved.load(Ordering::SeqCst) {
             return Ok(None);
         }
-        let filed = self.with(room, |state| Ok(state.filed()))?;
+        let filed = self.with(context, |state| Ok(state.filed()))?;
         Ok(Some(filed.place.index).filter(|bytes| *bytes > 0))
     }
 
     /// Fails unless the whole index is what was written. What is added from then on is this process's own.
-    pub(crate) fn prove_index(&self, room: &Room) -> Result<(), StoreError> {
-        let filed = self.with(room, |state| Ok(state.filed()))?;
-        let blocks = self.blocks(room, &filed)?;
-        let index = IndexFile::open(room, self.id)?;
+    pub(crate) fn prove_index(&self, context: &Context) -> Result<(), StoreError> {
+        let filed = self.with(context, |state| Ok(state.filed()))?;
+        let blocks = self.blocks(context, &filed)?;
+        let index = IndexFile::open(context, self.id)?;
         blocks.iter().try_for_each(|block| index.entries(block).map(drop))?;
         self.index_is_proved.store(true, Ordering::SeqCst);
         Ok(())
@@ -35,18 +35,18 @@ impl Live {
     /// Fails unless all committed text that the file has in `from..to` is what was committed.
     pub(crate) fn prove(
         &self,
-        room: &Room,
+        context: &Context,
         filed: &Filed,
         file: &dyn DiskFile,
         from: u64,
         to: u64,
     ) -> Result<(), StoreError> {
-        let unproved = self.unproved(room, filed, from, to, usize::MAX)?;
+        let unproved = self.unproved(context, filed, from, to, usize::MAX)?;
         if unproved.is_empty() {
             return Ok(());
         }
-        let index = IndexFile::open(room, self.id)?;
-        let (_, path) = room.paths(self.id, "text");
+        let index = IndexFile::open(context, self.id)?;
+        let (_, path) = context.paths(self.id, "text");
         for block in unproved {
             let entries = index.entries(&block)?;
             let text = text_of(&block, file).map_err(|e| StoreError::io("read", &path, &e).of_stream(self.id))?;
@@ -61,14 +61,14 @@ impl Live {
     /// Blocks of the file with text in `from..to` that aren't proved, at most `max`.
     pub(crate) fn unproved(
         &self,
-        room: &Room,
+        context: &Context,
         filed: &Filed,
         from: u64,
         to: u64,
         max: usize,
     ) -> Result<Vec<Block>, StoreError> {
         let mut directory = lock(&self.directory);
-        directory.bring_up_to(room, self.id, filed)?;
+        directory.bring_up_to(context, self.id, filed)?;
         Ok(directory.unproved(from, to.min(filed.place.text), max))
     }
 }

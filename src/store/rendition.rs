@@ -7,7 +7,7 @@
 
 use super::catalogue::Size;
 use super::disk::DiskFile;
-use super::live::{Live, Room, lock};
+use super::live::{Context, Live, lock};
 use super::{StoreError, evict};
 use crate::render::{Format, render};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ const STEP: usize = 1 << 20;
 pub(crate) struct Rendition {
     pub(crate) format: Format,
     live: Arc<Live>,
-    room: Weak<Room>,
+    context: Weak<Context>,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     /// Held for one step: there is one appender, and nobody reads behind `len`.
@@ -41,12 +41,12 @@ struct Made {
 }
 
 /// The rendition of a stream in `format`. A new one is empty.
-pub(crate) fn open(room: &Arc<Room>, live: &Arc<Live>, format: &Format) -> Result<Arc<Rendition>, StoreError> {
+pub(crate) fn open(context: &Arc<Context>, live: &Arc<Live>, format: &Format) -> Result<Arc<Rendition>, StoreError> {
     let find = |all: &[Weak<Rendition>]| all.iter().filter_map(Weak::upgrade).find(|r| r.format == *format);
     if let Some(known) = find(&lock(&live.renditions)) {
         return Ok(known);
     }
-    let new = Arc::new(Rendition::new(room, live, format)?);
+    let new = Arc::new(Rendition::new(context, live, format)?);
     let mut all = lock(&live.renditions);
     all.retain(|r| r.strong_count() > 0);
     // Somebody may have been quicker: then ours goes again, once the lock is off.
@@ -60,21 +60,21 @@ pub(crate) fn open(room: &Arc<Room>, live: &Arc<Live>, format: &Format) -> Resul
 }
 
 /// Renders a step more; true if the rendition is level with the stream.
-pub(crate) fn make(room: &Room, rendition: &Arc<Rendition>) -> Result<bool, StoreError> {
-    let is_level = rendition.step(room, true)?;
+pub(crate) fn make(context: &Context, rendition: &Arc<Rendition>) -> Result<bool, StoreError> {
+    let is_level = rendition.step(context, true)?;
     if is_level {
-        let pushed_out = lock(&room.recent_renditions).push(rendition.path.clone(), Arc::clone(rendition));
+        let pushed_out = lock(&context.recent_renditions).push(rendition.path.clone(), Arc::clone(rendition));
         drop(pushed_out);
     }
     Ok(is_level)
 }
 
 /// Brings a stream's renditions up to what was just committed.
-pub(crate) fn extend_all(room: &Room, live: &Live) {
+pub(crate) fn extend_all(context: &Context, live: &Live) {
     let all: Vec<_> = lock(&live.renditions).iter().filter_map(Weak::upgrade).collect();
     for rendition in all {
         loop {
-            match rendition.step(room, false) {
+            match rendition.step(context, false) {
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(error) => {
@@ -87,10 +87,10 @@ pub(crate) fn extend_all(room: &Room, live: &Live) {
 }
 
 /// Takes away renditions that nobody reads, the least recently used first, for as long as there is `too_much`.
-pub(crate) fn drop_unread(room: &Room, too_much: impl Fn() -> bool) {
+pub(crate) fn drop_unread(context: &Context, too_much: impl Fn() -> bool) {
     while too_much() {
         let dropped = {
-            let mut recent = lock(&room.recent_renditions);
+            let mut recent = lock(&context.recent_renditions);
             // They come the most recently used one first.
             let unread = recent.iter().rfind(|(_, r)| Arc::strong_count(r) == 1).map(|(path, _)| path.clone());
             unread.and_then(|path| recent.pop(&path))
@@ -102,14 +102,14 @@ pub(crate) fn drop_unread(room: &Room, too_much: impl Fn() -> bool) {
 }
 
 impl Rendition {
-    fn new(room: &Arc<Room>, live: &Arc<Live>, format: &Format) -> Result<Rendition, StoreError> {
-        let number = room.renditions.fetch_add(1, Ordering::Relaxed);
-        let path = room.dir.join("renditions").join(format!("{}-{number}", live.id.0));
-        let file = room.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
+    fn new(context: &Arc<Context>, live: &Arc<Live>, format: &Format) -> Result<Rendition, StoreError> {
+        let number = context.renditions.fetch_add(1, Ordering::Relaxed);
+        let path = context.dir.join("renditions").join(format!("{}-{number}", live.id.0));
+        let file = context.open(&path, true).map_err(|e| StoreError::io("make", &path, &e))?;
         Ok(Rendition {
             format: format.clone(),
             live: Arc::clone(live),
-            room: Arc::downgrade(room),
+            context: Arc::downgrade(context),
             path,
             file,
             made: Mutex::default(),
@@ -129,22 +129,22 @@ impl Rendition {
     }
 
     /// Its length was told as the file's size, and must be told again after a restart.
-    pub(crate) fn is_told(&self, room: &Room) -> Result<(), StoreError> {
+    pub(crate) fn is_told(&self, context: &Context) -> Result<(), StoreError> {
         let size = {
             let made = lock(&self.made);
             Size { events: made.events, bytes: made.bytes }
         };
-        room.catalogue.set_size(self.live.id, self.format.number(), size)
+        context.catalogue.set_size(self.live.id, self.format.number(), size)
     }
 
     /// Renders up to [`STEP`] bytes (or one block) more; true if nothing is left to do. The committer, who isn't `catching_up`, leaves one
     /// that isn't level to those who make it: they look again after what it committed.
-    fn step(&self, room: &Room, catching_up: bool) -> Result<bool, StoreError> {
+    fn step(&self, context: &Context, catching_up: bool) -> Result<bool, StoreError> {
         let mut made = lock(&self.made);
         if !catching_up && !self.is_level() {
             return Ok(true);
         }
-        let stepped = self.step_from(room, &mut made);
+        let stepped = self.step_from(context, &mut made);
         let is_level = *stepped.as_ref().unwrap_or(&false);
         let was_level = self.level.load(Ordering::SeqCst);
         // A step of many that the committer takes doesn't end that it keeps it level.
@@ -159,11 +159,11 @@ impl Rendition {
         stepped
     }
 
-    fn step_from(&self, room: &Room, made: &mut Made) -> Result<bool, StoreError> {
+    fn step_from(&self, context: &Context, made: &mut Made) -> Result<bool, StoreError> {
         let (mut out, mut events, mut text) = (Vec::new(), made.events, made.text);
-        let state = self.live.snapshot(room)?;
+        let state = self.live.snapshot(context)?;
         while out.len() < STEP && events < state.events {
-            let more = match self.live.events_from(room, events) {
+            let more = match self.live.events_from(context, events) {
                 Ok(more) if !more.is_empty() => more,
                 // The next step begins just there.
                 Err(error) if out.is_empty() => return Err(error),
@@ -176,9 +176,9 @@ impl Rendition {
             }
         }
         if !out.is_empty() {
-            evict::refuse(room)?;
+            evict::refuse(context)?;
             self.file.write_all_at(&out, made.bytes).map_err(|e| StoreError::io("write", &self.path, &e))?;
-            room.rendered.fetch_add(out.len() as u64, Ordering::Relaxed);
+            context.rendered.fetch_add(out.len() as u64, Ordering::Relaxed);
             *made = Made { events, bytes: made.bytes + out.len() as u64, text };
         }
         Ok(made.events >= state.events)
@@ -195,10 +195,10 @@ impl Rendition {
 
 impl Drop for Rendition {
     fn drop(&mut self) {
-        if let Some(room) = self.room.upgrade() {
-            room.rendered.fetch_sub(lock(&self.made).bytes, Ordering::Relaxed);
+        if let Some(context) = self.context.upgrade() {
+            context.rendered.fetch_sub(lock(&self.made).bytes, Ordering::Relaxed);
             // A file that stays is wiped at the next start.
-            let _ = room.disk.remove(&self.path);
+            let _ = context.disk.remove(&self.path);
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::directory::{Block, IndexFile};
 use super::disk::DiskFile;
 use super::index::Entry;
-use super::live::{Held, Live, Room, lock};
+use super::live::{Context, Held, Live, lock};
 use super::prove::{is_whole, spans, text_of};
 use super::{Store, StoreError, event_key};
 use crate::model::{LogEvent, Span, StreamId, Timestamp};
@@ -22,7 +22,7 @@ const BYTES: u64 = 32 << 20;
 
 /// Blocks of one stream's text that wait for their events.
 pub struct Repair {
-    room: Arc<Room>,
+    context: Arc<Context>,
     live: Held,
     /// The text wasn't taken away by eviction: the disk lost or changed it.
     damaged: bool,
@@ -53,20 +53,20 @@ impl Store {
     /// What has to be read again so that the text from `offset` on is whole, as far as one step goes; `None` if there `size` bytes
     /// are what was committed. May take as long as reading 32 MiB.
     pub fn repair(&self, id: StreamId, offset: u64, size: u64) -> Result<Option<Repair>, StoreError> {
-        let live = Held::of(self.room.live(id)?);
-        let filed = live.with(&self.room, |state| Ok(state.filed()))?;
+        let live = Held::of(self.context.live(id)?);
+        let filed = live.with(&self.context, |state| Ok(state.filed()))?;
         let end = offset.saturating_add(size).min(filed.place.text);
-        if offset >= end || live.unproved(&self.room, &filed, offset, end, 1)?.is_empty() {
+        if offset >= end || live.unproved(&self.context, &filed, offset, end, 1)?.is_empty() {
             return Ok(None);
         }
-        let (_, path) = self.room.paths(id, "text");
+        let (_, path) = self.context.paths(id, "text");
         let (file, damaged) = self.open_again(&live, filed.place.text)?;
-        let index = IndexFile::open(&self.room, id)?;
-        let (room, missing) = (Arc::clone(&self.room), HashMap::new());
-        let mut repair = Repair { room, live, damaged, file, path, blocks: Vec::new(), missing };
+        let index = IndexFile::open(&self.context, id)?;
+        let (context, missing) = (Arc::clone(&self.context), HashMap::new());
+        let mut repair = Repair { context, live, damaged, file, path, blocks: Vec::new(), missing };
         let mut bytes = 0;
         // Past the bytes that are asked for: who reads a damaged file reads on.
-        for block in repair.live.unproved(&self.room, &filed, offset, u64::MAX, 4 * BLOCKS)? {
+        for block in repair.live.unproved(&self.context, &filed, offset, u64::MAX, 4 * BLOCKS)? {
             bytes += block.head.text_len;
             if repair.blocks.len() >= BLOCKS || (bytes > BYTES && !repair.blocks.is_empty()) {
                 break;
@@ -82,15 +82,15 @@ impl Store {
     /// The text file, made again if it isn't there, as long as what was committed: what was lost is zeros, and proves nothing.
     /// Also whether it should have been there.
     fn open_again(&self, live: &Live, committed: u64) -> Result<(Arc<dyn DiskFile>, bool), StoreError> {
-        let room = &self.room;
-        let (dir, path) = room.paths(live.id, "text");
-        room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e).of_stream(live.id))?;
-        let was_there = room.catalogue.text_is_there(live.id)?;
-        let file = room.open(&path, true).map_err(|e| StoreError::io("open", &path, &e).of_stream(live.id))?;
+        let context = &self.context;
+        let (dir, path) = context.paths(live.id, "text");
+        context.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e).of_stream(live.id))?;
+        let was_there = context.catalogue.text_is_there(live.id)?;
+        let file = context.open(&path, true).map_err(|e| StoreError::io("open", &path, &e).of_stream(live.id))?;
         if file.len().map_err(|e| StoreError::io("look at", &path, &e).of_stream(live.id))? < committed {
             file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e).of_stream(live.id))?;
             live.text_is_another();
-            room.catalogue.text_is_back(live.id)?;
+            context.catalogue.text_is_back(live.id)?;
         }
         Ok((file, was_there))
     }
@@ -167,14 +167,14 @@ impl Repair {
 
     /// Nothing is missing here any more. If that goes for all of a text that was taken away, it is as good as never taken.
     fn is_done(&self) -> Result<(), StoreError> {
-        let filed = self.live.with(&self.room, |state| Ok(state.filed()))?;
-        if self.damaged || !self.live.unproved(&self.room, &filed, 0, u64::MAX, 1)?.is_empty() {
+        let filed = self.live.with(&self.context, |state| Ok(state.filed()))?;
+        if self.damaged || !self.live.unproved(&self.context, &filed, 0, u64::MAX, 1)?.is_empty() {
             return Ok(());
         }
-        let (dir, _) = self.room.paths(self.live.id, "text");
+        let (dir, _) = self.context.paths(self.live.id, "text");
         self.file.sync().map_err(|e| self.failed("sync", &e))?;
-        self.room.disk.sync_dir(&dir).map_err(|e| failed(self.live.id, "sync", &dir, &e))?;
-        self.room.catalogue.text_is_whole(self.live.id)
+        self.context.disk.sync_dir(&dir).map_err(|e| failed(self.live.id, "sync", &dir, &e))?;
+        self.context.catalogue.text_is_whole(self.live.id)
     }
 
     /// Keeps what was found for blocks that stay incomplete, for the next attempt.

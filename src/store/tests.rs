@@ -120,7 +120,7 @@ async fn bulk_goes_to_private_files_and_close_moves_the_rest() {
     let mut events: Vec<_> = (0..600).map(|n| event(n, format!("{n} {}", "z".repeat(200)))).collect();
     events.insert(0, event(0, "small"));
     store.append(vec![append(id, events[..1].to_vec())]).await.unwrap();
-    let (folder, path) = store.room.paths(id, "text");
+    let (folder, path) = store.context.paths(id, "text");
     assert!(!path.exists());
     store.append(vec![append(id, events[1..].to_vec())]).await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), expected(&Format::Message, "a", &events));
@@ -258,7 +258,7 @@ async fn bytes_beyond_the_committed_length_are_cut_and_short_files_told() {
     }
     let path = {
         let store = Store::open(dir.path()).unwrap();
-        let (_, path) = store.room.paths(id, "text");
+        let (_, path) = store.context.paths(id, "text");
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend_from_slice(b"never committed");
         std::fs::write(&path, &bytes).unwrap();
@@ -292,7 +292,7 @@ async fn a_damaged_index_is_noticed() {
     let (a, b) = (stream(&store, "a"), stream(&store, "b"));
     let big = event(1, "b".repeat(70_000));
     store.append(vec![append(a, vec![big.clone()]), append(b, vec![big])]).await.unwrap();
-    let (path_a, path_b) = (store.room.paths(a, "index").1, store.room.paths(b, "index").1);
+    let (path_a, path_b) = (store.context.paths(a, "index").1, store.context.paths(b, "index").1);
     std::fs::copy(&path_a, &path_b).unwrap();
     assert!(store.counts(b, all_time()).unwrap_err().message.contains("another stream"));
     let mut bytes = std::fs::read(&path_a).unwrap();
@@ -364,8 +364,8 @@ async fn rows_move_into_files_once_they_have_come_to_rest() {
     for event in &events {
         store.append(ids.iter().map(|id| append(*id, vec![event.clone()])).collect()).await.unwrap();
     }
-    let is_filed = |id: StreamId| store.room.paths(id, "text").1.exists();
-    let with_rows = || store.room.catalogue.streams_with_tails(0, 100).unwrap();
+    let is_filed = |id: StreamId| store.context.paths(id, "text").1.exists();
+    let with_rows = || store.context.catalogue.streams_with_tails(0, 100).unwrap();
     store.move_quiet_rows().await.unwrap();
     assert_eq!(with_rows(), ids, "they may not have come to rest");
     let (busy, quiet) = ids.split_at(1);
@@ -394,7 +394,7 @@ async fn a_disk_that_is_too_full_leaves_rows_where_they_are() {
     for _ in 0..3 {
         store.move_quiet_rows().await.unwrap();
     }
-    assert_eq!(store.room.catalogue.streams_with_tails(0, 100).unwrap(), [id]);
+    assert_eq!(store.context.catalogue.streams_with_tails(0, 100).unwrap(), [id]);
     assert_eq!(text(&store, id, &Format::Message), b"x\n");
 }
 
@@ -423,7 +423,7 @@ async fn a_stream_whose_sync_fails_takes_nothing_more_until_the_next_start() {
     let (a, b) = (stream(&store, "a"), stream(&store, "b"));
     let big = || vec![event(2, "b".repeat(100_000))];
     store.append(vec![append(a, big()), append(b, big())]).await.unwrap();
-    disk.fail_nth_sync_of(&store.room.paths(a, "text").1, 1);
+    disk.fail_nth_sync_of(&store.context.paths(a, "text").1, 1);
     assert_eq!(store.append(vec![append(a, big())]).await.unwrap_err().kind, StoreErrorKind::Sick(a));
     assert_eq!(store.append(vec![append(a, vec![])]).await.unwrap_err().kind, StoreErrorKind::Sick(a));
     assert_eq!(store.append(vec![append(b, big())]).await.unwrap(), [200_002]);

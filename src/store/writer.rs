@@ -11,7 +11,7 @@ use super::evict;
 use super::heal::Copies;
 use super::index::{Entry, encode_blocks, encode_mark};
 use super::killpoint::{Point, reach};
-use super::live::{Live, Room, State, TailRow, lock};
+use super::live::{Context, Live, State, TailRow, lock};
 use super::passthrough::Writing;
 use super::rendition;
 use super::trouble::is_missing;
@@ -60,19 +60,19 @@ struct Waiting {
 }
 
 /// Takes requests until nobody can send any.
-pub(crate) fn run(room: &Arc<Room>, mut requests: mpsc::Receiver<Request>) {
+pub(crate) fn run(context: &Arc<Context>, mut requests: mpsc::Receiver<Request>) {
     let mut next = requests.blocking_recv();
     while let Some(request) = next {
-        next = serve(room, request, &mut requests).or_else(|| requests.blocking_recv());
+        next = serve(context, request, &mut requests).or_else(|| requests.blocking_recv());
     }
 }
 
 /// The same as a task, for tests whose time stands still while somebody works: a thread's work doesn't hold it.
 #[cfg(test)]
-pub(crate) async fn run_as_task(room: Arc<Room>, mut requests: mpsc::Receiver<Request>) {
+pub(crate) async fn run_as_task(context: Arc<Context>, mut requests: mpsc::Receiver<Request>) {
     let mut next = requests.recv().await;
     while let Some(request) = next {
-        next = match serve(&room, request, &mut requests) {
+        next = match serve(&context, request, &mut requests) {
             Some(request) => Some(request),
             None => requests.recv().await,
         };
@@ -80,7 +80,7 @@ pub(crate) async fn run_as_task(room: Arc<Room>, mut requests: mpsc::Receiver<Re
 }
 
 /// Does a request, and those behind it that fit into the same commit; gives back the one that didn't.
-fn serve(room: &Arc<Room>, request: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+fn serve(context: &Arc<Context>, request: Request, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
     match request {
         Request::Append { batch, reply } => {
             let mut bytes = size(&batch);
@@ -99,8 +99,8 @@ fn serve(room: &Arc<Room>, request: Request, requests: &mut mpsc::Receiver<Reque
                     Err(_) => break,
                 }
             }
-            if commit_group(room, group)
-                && let Err(error) = evict::make_room(room)
+            if commit_group(context, group)
+                && let Err(error) = evict::make_room(context)
             {
                 // What can't be taken away now is tried again with the next commit.
                 tracing::warn!(%error, "the cache is too large and could not be made smaller");
@@ -108,19 +108,19 @@ fn serve(room: &Arc<Room>, request: Request, requests: &mut mpsc::Receiver<Reque
             next
         }
         Request::Exchange { copies, reply } => {
-            let _ = reply.send(copies.exchange(room));
+            let _ = reply.send(copies.exchange(context));
             None
         }
         Request::MakeRoom { reply } => {
-            let _ = reply.send(evict::make_room(room));
+            let _ = reply.send(evict::make_room(context));
             None
         }
         Request::Checkpoint { reply } => {
-            let _ = reply.send(checkpoint(room));
+            let _ = reply.send(checkpoint(context));
             None
         }
         Request::MoveQuiet { after, reply } => {
-            let _ = reply.send(move_quiet(room, after));
+            let _ = reply.send(move_quiet(context, after));
             None
         }
     }
@@ -131,13 +131,13 @@ fn size(batch: &[Append]) -> usize {
 }
 
 /// Commits what can be committed and answers everybody; tells whether files grew. A stream that can't take its part is refused alone.
-fn commit_group(room: &Arc<Room>, group: Vec<Waiting>) -> bool {
+fn commit_group(context: &Arc<Context>, group: Vec<Waiting>) -> bool {
     let mut works = Works::default();
     let ends: Vec<Ends> =
-        group.iter().map(|waiting| waiting.batch.iter().map(|append| works.add(room, append)).collect()).collect();
-    works.prepare(room);
+        group.iter().map(|waiting| waiting.batch.iter().map(|append| works.add(context, append)).collect()).collect();
+    works.prepare(context);
     let grown = works.works.iter().any(|work| work.files.is_some());
-    let outcome = works.commit(room);
+    let outcome = works.commit(context);
     for (waiting, ends) in group.into_iter().zip(ends) {
         let answer = outcome.clone().map(|refused| {
             let each = waiting.batch.iter().zip(ends);
@@ -154,43 +154,43 @@ fn commit_group(room: &Arc<Room>, group: Vec<Waiting>) -> bool {
 
 /// Moves live rows into files, some streams a commit, for as long as a stop may take. What is left stays as it was: durable, in
 /// the catalogue.
-fn checkpoint(room: &Arc<Room>) -> Result<(), StoreError> {
+fn checkpoint(context: &Arc<Context>) -> Result<(), StoreError> {
     let until = Instant::now() + CHECKPOINT_TIME;
     let mut after = 0;
     let mut first = Ok(());
     loop {
-        let ids = room.catalogue.streams_with_tails(after, CHECKPOINT)?;
+        let ids = context.catalogue.streams_with_tails(after, CHECKPOINT)?;
         let Some(last) = ids.last().filter(|_| Instant::now() < until) else { break };
         after = last.0;
         // Of a stream whose files fail the rows stay in the catalogue, where nothing is lost.
-        first = first.and(move_rows(room, ids)?.or_else(|error| match error.kind {
+        first = first.and(move_rows(context, ids)?.or_else(|error| match error.kind {
             StoreErrorKind::Sick(_) => Ok(()),
             _ => Err(error),
         }));
     }
     // What waits for a commit and has met none.
-    room.catalogue.commit(&[])?;
+    context.catalogue.commit(&[])?;
     first
 }
 
 /// Moves live rows of streams that got none of late: what nobody adds to is whole in its files, and takes neither memory nor room in
 /// the catalogue.
-fn move_quiet(room: &Arc<Room>, after: StreamId) -> Result<Option<StreamId>, StoreError> {
-    let ids = room.catalogue.streams_with_tails(after.0, CHECKPOINT)?;
+fn move_quiet(context: &Arc<Context>, after: StreamId) -> Result<Option<StreamId>, StoreError> {
+    let ids = context.catalogue.streams_with_tails(after.0, CHECKPOINT)?;
     let Some(last) = ids.last().copied() else { return Ok(None) };
     let mut quiet = {
-        let busy = lock(&room.busy);
+        let busy = lock(&context.busy);
         ids.into_iter().filter(|id| !busy.has(*id)).collect::<Vec<_>>()
     };
     let upto = if quiet.len() > QUIET { quiet[QUIET - 1] } else { last };
     quiet.truncate(QUIET);
-    evict::make_room(room)?;
-    if evict::lacking(room) > 0 {
+    evict::make_room(context)?;
+    if evict::lacking(context) > 0 {
         return Ok(None);
     }
     // What can't be moved is met again by the next pass.
     if !quiet.is_empty()
-        && let Err(error) = move_rows(room, quiet)?
+        && let Err(error) = move_rows(context, quiet)?
     {
         tracing::debug!(%error, "live rows stay in the catalogue");
     }
@@ -199,18 +199,18 @@ fn move_quiet(room: &Arc<Room>, after: StreamId) -> Result<Option<StreamId>, Sto
 
 /// Moves live rows of some streams in one commit. A stream that can't be moved keeps its rows; the others aren't held back by it, and
 /// its error is what the inner result tells.
-fn move_rows(room: &Arc<Room>, ids: Vec<StreamId>) -> Result<Result<(), StoreError>, StoreError> {
+fn move_rows(context: &Arc<Context>, ids: Vec<StreamId>) -> Result<Result<(), StoreError>, StoreError> {
     let mut works = Works::default();
     let mut first = Ok(());
     for id in ids {
-        match works.work(room, id) {
+        match works.work(context, id) {
             Ok(work) => work.checkpoint = true,
             Err(error) => first = first.and(Err(error)),
         }
     }
-    works.prepare_each(room);
+    works.prepare_each(context);
     reach(Point::Checkpoint);
-    let refused = works.commit(room)?;
+    let refused = works.commit(context)?;
     reach(Point::Checkpointed);
     Ok(refused.into_values().fold(first, |first, error| first.and(Err(error))))
 }
@@ -254,15 +254,15 @@ struct Opened {
 }
 
 impl Works {
-    fn work(&mut self, room: &Arc<Room>, id: StreamId) -> Result<&mut Work, StoreError> {
+    fn work(&mut self, context: &Arc<Context>, id: StreamId) -> Result<&mut Work, StoreError> {
         let at = match self.at.get(&id) {
             Some(at) => *at,
             None => {
-                if lock(&room.sick).contains(&id) {
+                if lock(&context.sick).contains(&id) {
                     let text = format!("the disk failed on the files of stream {}; they are made anew", id.0);
                     return Err(StoreError::new(StoreErrorKind::Sick(id), text));
                 }
-                self.works.push(Work::new(room, id)?);
+                self.works.push(Work::new(context, id)?);
                 self.at.insert(id, self.works.len() - 1);
                 self.works.len() - 1
             }
@@ -271,11 +271,11 @@ impl Works {
     }
 
     /// Adds an append and tells where the text ends after it.
-    fn add(&mut self, room: &Arc<Room>, append: &Append) -> Result<u64, StoreError> {
+    fn add(&mut self, context: &Arc<Context>, append: &Append) -> Result<u64, StoreError> {
         let id = append
             .stream
             .ok_or_else(|| StoreError::new(StoreErrorKind::Missing, "an append that names no log stream"))?;
-        let work = self.work(room, id)?;
+        let work = self.work(context, id)?;
         work.expect(&append.events);
         append.events.iter().for_each(|event| work.push(event));
         let change = &mut work.change;
@@ -289,15 +289,15 @@ impl Works {
     }
 
     /// Opens the files that will be written, where there is room for more.
-    fn prepare(&mut self, room: &Room) {
-        if let Err(error) = self.has_room(room) {
+    fn prepare(&mut self, context: &Context) {
+        if let Err(error) = self.has_room(context) {
             self.retain(|work| if work.to_files() { Err(error.clone()) } else { Ok(()) });
         }
-        self.prepare_each(room);
+        self.prepare_each(context);
     }
 
-    fn prepare_each(&mut self, room: &Room) {
-        self.retain(|work| work.prepare(room));
+    fn prepare_each(&mut self, context: &Context) {
+        self.retain(|work| work.prepare(context));
     }
 
     /// Does `act` for each stream; one for which it fails is refused, and leaves nothing behind.
@@ -313,33 +313,33 @@ impl Works {
     }
 
     /// Fails where files would take room that has to stay free.
-    fn has_room(&self, room: &Room) -> Result<(), StoreError> {
-        if !self.works.iter().any(Work::to_files) || evict::lacking(room) == 0 {
+    fn has_room(&self, context: &Context) -> Result<(), StoreError> {
+        if !self.works.iter().any(Work::to_files) || evict::lacking(context) == 0 {
             return Ok(());
         }
         // What can't be taken away leaves perhaps room enough all the same.
-        if let Err(error) = evict::make_room(room) {
+        if let Err(error) = evict::make_room(context) {
             tracing::warn!(%error, "the cache is too large and could not be made smaller");
         }
-        evict::refuse(room)
+        evict::refuse(context)
     }
 
     /// Commits, and tells which streams were refused. An error means that nothing was committed.
-    fn commit(mut self, room: &Arc<Room>) -> Result<HashMap<StreamId, StoreError>, StoreError> {
+    fn commit(mut self, context: &Arc<Context>) -> Result<HashMap<StreamId, StoreError>, StoreError> {
         self.retain(Work::write);
         self.retain(Work::sync);
         let (mut works, mut refused) = (self.works, self.refused);
         let rows: Vec<Option<TailRow>> = works.iter_mut().map(Work::plan).collect();
         let changes: Vec<Change> = works.iter_mut().map(|work| std::mem::take(&mut work.change)).collect();
         reach(Point::BeforeCatalogue);
-        if let Err(error) = room.catalogue.commit(&changes) {
+        if let Err(error) = context.catalogue.commit(&changes) {
             // Kept or not: only the catalogue can tell, when it is asked again.
             works.iter().for_each(|work| work.live.forget());
             return Err(error);
         }
         reach(Point::BeforeShown);
         for ((work, change), row) in works.iter().zip(&changes).zip(rows) {
-            let shown = work.live.with(room, |state| {
+            let shown = work.live.with(context, |state| {
                 state.place = change.place;
                 state.text_len = change.text_len;
                 state.events = change.events;
@@ -348,17 +348,17 @@ impl Works {
                     state.tail.clear();
                 }
                 if row.is_some() {
-                    lock(&room.busy).note(work.live.id);
+                    lock(&context.busy).note(work.live.id);
                 }
                 state.tail.extend(row.map(Arc::new));
-                Ok(work.live.mirror(room, state))
+                Ok(work.live.mirror(context, state))
             });
             match shown {
                 Ok(is_in_the_file) => {
-                    rendition::extend_all(room, &work.live);
+                    rendition::extend_all(context, &work.live);
                     if is_in_the_file {
                         work.live.show(change.text_len);
-                    } else if let Some(error) = lock(&room.unshown).get(&work.live.id) {
+                    } else if let Some(error) = lock(&context.unshown).get(&work.live.id) {
                         refused.insert(work.live.id, error.clone());
                     }
                 }
@@ -370,7 +370,7 @@ impl Works {
             }
         }
         for (id, error) in &refused {
-            if matches!(error.kind, StoreErrorKind::Sick(_)) && lock(&room.sick).insert(*id) {
+            if matches!(error.kind, StoreErrorKind::Sick(_)) && lock(&context.sick).insert(*id) {
                 tracing::warn!(stream = id.0, %error, "the files of this stream take nothing more until they are made anew");
             }
         }
@@ -379,9 +379,9 @@ impl Works {
 }
 
 impl Work {
-    fn new(room: &Arc<Room>, id: StreamId) -> Result<Work, StoreError> {
-        let live = room.live(id)?;
-        let before = live.snapshot(room)?;
+    fn new(context: &Arc<Context>, id: StreamId) -> Result<Work, StoreError> {
+        let live = context.live(id)?;
+        let before = live.snapshot(context)?;
         let change = Change {
             id: id.0,
             place: before.place,
@@ -431,7 +431,7 @@ impl Work {
     }
 
     /// Opens the files if they will be written, makes them if they aren't there, and cuts off what was never committed.
-    fn prepare(&mut self, room: &Room) -> Result<(), StoreError> {
+    fn prepare(&mut self, context: &Context) -> Result<(), StoreError> {
         if !self.to_files() {
             return Ok(());
         }
@@ -441,18 +441,18 @@ impl Work {
             return Ok(());
         }
         let place = self.before.place;
-        let (dir, text) = room.paths(self.live.id, "text");
-        let (_, index) = room.paths(self.live.id, "index");
+        let (dir, text) = context.paths(self.live.id, "text");
+        let (_, index) = context.paths(self.live.id, "index");
         let new = place.index == 0;
         if new {
-            room.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e))?;
+            context.disk.make_dir(&dir).map_err(|e| StoreError::io("make", &dir, &e))?;
         }
-        let index = self.open_index(room, index, place.index, new)?;
-        let files = Files { text: self.open_text(room, &dir, text, place.text)?, index };
+        let index = self.open_index(context, index, place.index, new)?;
+        let files = Files { text: self.open_text(context, &dir, text, place.text)?, index };
         if new {
-            let above = room.dir.join("streams");
+            let above = context.dir.join("streams");
             for dir in [dir.as_path(), above.as_path()] {
-                room.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
+                context.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
             }
         }
         self.files = Some(files);
@@ -461,12 +461,12 @@ impl Work {
 
     /// The text file, cut. Where text was evicted or lost it is lengthened: those bytes prove nothing, and whoever reads them has them
     /// fetched again.
-    fn open_text(&self, room: &Room, dir: &Path, path: PathBuf, committed: u64) -> Result<Opened, StoreError> {
-        let file = room.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
+    fn open_text(&self, context: &Context, dir: &Path, path: PathBuf, committed: u64) -> Result<Opened, StoreError> {
+        let file = context.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;
         let len = file.len().map_err(|e| StoreError::io("look at", &path, &e))?;
         if len < committed {
             file.truncate(committed).map_err(|e| StoreError::io("lengthen", &path, &e))?;
-            room.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
+            context.disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, &e))?;
             self.live.text_is_another();
         }
         // While the kernel reads a file by itself, its live rows must not be removed: it may have shown them already.
@@ -474,9 +474,9 @@ impl Work {
         cut(file, path, len, committed, kept)
     }
 
-    fn open_index(&self, room: &Room, path: PathBuf, committed: u64, new: bool) -> Result<Opened, StoreError> {
+    fn open_index(&self, context: &Context, path: PathBuf, committed: u64, new: bool) -> Result<Opened, StoreError> {
         let short = |what| StoreError::index_lost(self.live.id, &path, what);
-        let file = room.open(&path, new).map_err(|e| match is_missing(&e) {
+        let file = context.open(&path, new).map_err(|e| match is_missing(&e) {
             true => short("it isn't there"),
             false => StoreError::io("open", &path, &e),
         })?;

@@ -68,7 +68,7 @@ async fn evicted_text_comes_back_to_its_places() {
     assert!(store.used_bytes() < before);
     store.set_limits(Limits::default());
     for (at, id) in ids.iter().enumerate() {
-        let (_, path) = store.room.paths(*id, "text");
+        let (_, path) = store.context.paths(*id, "text");
         assert_eq!(path.exists(), at == 1);
         let whole = expected(&Format::Message, &format!("s{at}"), &history(at));
         assert_eq!(store.stream(*id).unwrap().unwrap().extent.text_len, whole.len() as u64);
@@ -123,7 +123,7 @@ async fn a_power_cut_in_an_eviction_is_no_damage() {
             store.set_limits(all);
             store.make_room().await.unwrap();
             for at in 0..STREAMS {
-                let (_, path) = store.room.paths(stream(&store, &format!("s{at}")), "text");
+                let (_, path) = store.context.paths(stream(&store, &format!("s{at}")), "text");
                 assert!(after.open(&path, false).is_err(), "cut {cut}, {unsynced:?}: nobody counts {path:?}");
             }
             if !cut_off && unsynced == Unsynced::Torn {
@@ -148,7 +148,7 @@ async fn what_was_taken_away_is_no_damage_until_it_is_whole_again() {
     store.make_room().await.unwrap();
     store.set_limits(Limits::default());
     assert!(!repair(&store, id, &events).unwrap());
-    let (_, path) = store.room.paths(id, "text");
+    let (_, path) = store.context.paths(id, "text");
     drop(store);
     let mut bytes = fs::read(&path).unwrap();
     assert!(bytes == expected(&Format::Message, "a", &events));
@@ -197,11 +197,11 @@ async fn the_least_recently_used_goes_first_and_what_retention_takes_last() {
         drop(store.reader(ids[at], &Format::Message).unwrap());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let order = |store: &Store| store.room.catalogue.uses().unwrap().iter().map(|u| u.id).collect::<Vec<_>>();
+    let order = |store: &Store| store.context.catalogue.uses().unwrap().iter().map(|u| u.id).collect::<Vec<_>>();
     assert_eq!(order(&store), [ids[1], ids[2], ids[0], ids[3]]);
-    assert!(store.room.catalogue.uses().unwrap().iter().all(|u| !u.at_risk));
+    assert!(store.context.catalogue.uses().unwrap().iter().all(|u| !u.at_risk));
     store.upsert_groups(&[listed]).unwrap();
-    assert!(store.room.catalogue.uses().unwrap().iter().all(|u| u.at_risk));
+    assert!(store.context.catalogue.uses().unwrap().iter().all(|u| u.at_risk));
     store.append(vec![append(ids[1], vec![event(6_000, "z".repeat(70_000))])]).await.unwrap();
     drop(store);
     let store = Store::open(dir.path()).unwrap();

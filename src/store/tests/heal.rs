@@ -34,7 +34,7 @@ async fn each_failure_of_one_file_refuses_that_stream_alone_and_can_be_healed() 
             let disk = CrashDisk::default();
             let store = on(&disk).unwrap();
             let (sick, well) = two(&store).await;
-            let path = store.room.paths(sick, extension).1;
+            let path = store.context.paths(sick, extension).1;
             let reader = store.reader(sick, &Format::Message).unwrap();
             let before = reader.read_at(0, usize::MAX).unwrap();
             disk.fail(&path, Some(failing));
@@ -96,14 +96,14 @@ async fn live_rows_of_a_sick_stream_stay_where_they_are() {
         .append(vec![append(sick, vec![event(5_000, "a row")]), append(well, vec![event(5_000, "a row")])])
         .await
         .unwrap();
-    disk.fail(&store.room.paths(sick, "text").1, Some(Failing::Sync));
+    disk.fail(&store.context.paths(sick, "text").1, Some(Failing::Sync));
     store.close().await.unwrap();
     assert_eq!(store.sick(), [sick]);
     disk.fail_nowhere();
     assert_eq!(read(&store, sick).unwrap(), canonical(&[bulk(0), vec![event(5_000, "a row")]].concat()));
     store.heal(sick).await.unwrap();
     store.close().await.unwrap();
-    assert!(store.room.catalogue.streams_with_tails(0, 10).unwrap().is_empty());
+    assert!(store.context.catalogue.streams_with_tails(0, 10).unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_power_cut_while_files_are_exchanged_takes_nothing_back() {
             let store = on(&disk).unwrap();
             let (sick, _) = two(&store).await;
             // One block is bad, so that the copy has a hole.
-            disk.file(&store.room.paths(sick, "text").1).write_all_at(b"?", 30_000).unwrap();
+            disk.file(&store.context.paths(sick, "text").1).write_all_at(b"?", 30_000).unwrap();
             store.is_sick(sick);
             disk.freeze_at(disk.syncs() + at);
             let healed = store.heal(sick).await;
@@ -264,7 +264,7 @@ async fn what_can_not_be_written_for_the_kernel_is_refused_until_it_is_shown() {
         reader.read_at(0, usize::MAX).unwrap();
         let passthrough = reader.pass_through(untold()).unwrap().unwrap();
         let before = reader.len();
-        disk.fail(Some((store.room.paths(id, "text").1, errno)));
+        disk.fail(Some((store.context.paths(id, "text").1, errno)));
         let row = |of| append(of, vec![event(5_000, "a row")]);
         let ends = store.append_each(vec![row(id), row(well)]).await.unwrap();
         let kind = ends[0].as_ref().unwrap_err().kind;
@@ -300,7 +300,7 @@ async fn what_the_kernel_could_not_be_shown_is_shown_once_it_has_let_go() {
     let reader = store.reader(id, &Format::Message).unwrap();
     reader.read_at(0, usize::MAX).unwrap();
     let passthrough = reader.pass_through(untold()).unwrap().unwrap();
-    disk.fail(Some((store.room.paths(id, "text").1, libc::ENOSPC)));
+    disk.fail(Some((store.context.paths(id, "text").1, libc::ENOSPC)));
     store.append(vec![append(id, vec![event(5_000, "a row")])]).await.unwrap_err();
     drop(passthrough);
     assert!(!store.is_unshown(id));
@@ -313,7 +313,7 @@ async fn a_disk_that_fails_while_text_is_mended_makes_that_stream_sick() {
         let disk = CrashDisk::default();
         let store = on(&disk).unwrap();
         let (id, _) = two(&store).await;
-        let path = store.room.paths(id, "text").1;
+        let path = store.context.paths(id, "text").1;
         disk.file(&path).write_all_at(b"?", 30_000).unwrap();
         disk.fail(&path, Some(failing));
         let repaired = store.repair(id, 0, u64::MAX).and_then(|repair| repair.unwrap().take(&bulk(0)));
@@ -327,7 +327,7 @@ async fn a_text_that_can_not_be_removed_holds_up_no_other_stream() {
     let disk = CrashDisk::default();
     let store = on(&disk).unwrap();
     let (stuck, _) = two(&store).await;
-    disk.fail(&store.room.paths(stuck, "text").1, Some(Failing::Remove));
+    disk.fail(&store.context.paths(stuck, "text").1, Some(Failing::Remove));
     disk.leave_free(9);
     store.set_limits(Limits { min_free: MinFree::Bytes(10), ..Limits::default() });
     let third = stream(&store, "third");

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::writer::LIVE_MAX;
 
 fn path_of(store: &Store, id: StreamId) -> std::path::PathBuf {
-    store.room.paths(id, "text").1
+    store.context.paths(id, "text").1
 }
 
 /// A store with one stream of so many lines, all in its files.
