@@ -19,7 +19,7 @@ const NOW: Timestamp = Timestamp(1_000_000 * HOUR);
 mod endless;
 mod lookups;
 
-struct Room {
+struct Fixture {
     source: Arc<ScriptedSource>,
     listings: Arc<Listings>,
     news: Receiver<News>,
@@ -28,16 +28,16 @@ struct Room {
     dir: tempfile::TempDir,
 }
 
-impl Room {
-    fn new() -> Room {
-        Room::with(Selection::default())
+impl Fixture {
+    fn new() -> Fixture {
+        Fixture::with(Selection::default())
     }
 
-    fn with(selection: Selection) -> Room {
-        Room::over(Arc::default(), selection, tempfile::tempdir().unwrap())
+    fn with(selection: Selection) -> Fixture {
+        Fixture::over(Arc::default(), selection, tempfile::tempdir().unwrap())
     }
 
-    fn over(source: Arc<ScriptedSource>, selection: Selection, dir: tempfile::TempDir) -> Room {
+    fn over(source: Arc<ScriptedSource>, selection: Selection, dir: tempfile::TempDir) -> Fixture {
         let quotas = source.quotas();
         let settings = FetchSettings { selection, listing_ttl: TTL, quotas, ..settings() };
         let stopping = CancellationToken::new();
@@ -56,18 +56,18 @@ impl Room {
             tasks: TaskTracker::new(),
             stopping,
         });
-        Room { source, listings: Listings::new(shared, report.clone()), news, clock, report, dir }
+        Fixture { source, listings: Listings::new(shared, report.clone()), news, clock, report, dir }
     }
 
     /// The same service and cache after a restart.
-    async fn restart(self) -> Room {
-        let Room { source, listings, dir, .. } = self;
+    async fn restart(self) -> Fixture {
+        let Fixture { source, listings, dir, .. } = self;
         listings.shared.stopping.cancel();
         listings.shared.tasks.close();
         listings.shared.tasks.wait().await;
         listings.shared.store.close().await.unwrap();
         drop(listings);
-        Room::over(source, Selection::default(), dir)
+        Fixture::over(source, Selection::default(), dir)
     }
 
     fn calls(&self) -> (usize, usize) {
@@ -121,7 +121,7 @@ fn fill(source: &ScriptedSource, group: &str, streams: i64) {
 
 #[tokio::test(start_paused = true)]
 async fn the_root_is_listed_once_in_its_time_to_live() {
-    let mut room = Room::new();
+    let mut room = Fixture::new();
     for i in 0..120 {
         room.source.put_group(&format!("/g/{i:03}"), 1);
     }
@@ -149,7 +149,7 @@ async fn the_root_is_listed_once_in_its_time_to_live() {
 async fn the_root_shows_what_the_selection_says() {
     let mut patterns = globset::GlobSetBuilder::new();
     patterns.add(globset::Glob::new("*-prod").unwrap());
-    let room = Room::with(Selection {
+    let room = Fixture::with(Selection {
         group_prefixes: vec!["/b".into(), "/a".into(), "/a/x".into()],
         group_patterns: patterns.build().unwrap(),
         ..Default::default()
@@ -165,7 +165,7 @@ async fn the_root_shows_what_the_selection_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_first_listing_shows_pages_as_they_come() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 170);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_secs(1));
@@ -182,7 +182,7 @@ async fn a_first_listing_shows_pages_as_they_come() {
 
 #[tokio::test(start_paused = true)]
 async fn a_walk_goes_on_when_the_reader_leaves() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 170);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_secs(1));
@@ -195,7 +195,7 @@ async fn a_walk_goes_on_when_the_reader_leaves() {
 
 #[tokio::test(start_paused = true)]
 async fn ls_shows_a_stream_made_since_and_tells_of_it() {
-    let mut room = Room::new();
+    let mut room = Fixture::new();
     fill(&room.source, "/g", 120);
     let id = room.group("/g").await;
     room.streams(id).await.unwrap();
@@ -211,7 +211,7 @@ async fn ls_shows_a_stream_made_since_and_tells_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_first_walk_is_an_error_at_the_end_of_its_rows_and_the_next_one_heals_it() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 120);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_millis(100));
@@ -235,7 +235,7 @@ async fn a_failed_first_walk_is_an_error_at_the_end_of_its_rows_and_the_next_one
 
 #[tokio::test(start_paused = true)]
 async fn without_a_network_what_is_known_is_shown_in_bounded_time() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 60);
     let id = room.group("/g").await;
     room.groups().await.unwrap();
@@ -254,7 +254,7 @@ async fn without_a_network_what_is_known_is_shown_in_bounded_time() {
 
 #[tokio::test(start_paused = true)]
 async fn lookups_of_what_is_known_cost_nothing_and_of_nobody_one_call() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/aws/x", 120);
     room.groups().await.unwrap();
     let id = room.listings.find_group("aws-x", Names::Slug).await.unwrap().unwrap().id;
@@ -277,7 +277,7 @@ async fn lookups_of_what_is_known_cost_nothing_and_of_nobody_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_lookups_share_one_call() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 3);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_millis(100));
@@ -292,7 +292,7 @@ async fn concurrent_lookups_share_one_call() {
 
 #[tokio::test(start_paused = true)]
 async fn another_selection_is_listed_anew() {
-    let room = Room::with(Selection { group_prefixes: vec!["/a".into()], ..Default::default() });
+    let room = Fixture::with(Selection { group_prefixes: vec!["/a".into()], ..Default::default() });
     room.source.put_group("/a", 1);
     room.source.put_group("/b", 1);
     assert_eq!(room.groups().await.unwrap(), ["/a"]);
@@ -305,7 +305,7 @@ async fn another_selection_is_listed_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_made_again_is_another_one() {
-    let mut room = Room::new();
+    let mut room = Fixture::new();
     fill(&room.source, "/g", 3);
     room.groups().await.unwrap();
     let old = room.group("/g").await;
@@ -323,7 +323,7 @@ async fn a_group_made_again_is_another_one() {
 
 #[tokio::test(start_paused = true)]
 async fn trouble_is_never_a_no_and_never_longer_than_five_seconds() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 3);
     let id = room.group("/g").await;
     room.streams(id).await.unwrap();
@@ -337,7 +337,7 @@ async fn trouble_is_never_a_no_and_never_longer_than_five_seconds() {
 #[tokio::test(start_paused = true)]
 async fn named_streams_are_looked_up_and_never_walked() {
     let room =
-        Room::with(Selection { streams: vec!["s005".into(), "nope".into(), "s002".into()], ..Default::default() });
+        Fixture::with(Selection { streams: vec!["s005".into(), "nope".into(), "s002".into()], ..Default::default() });
     fill(&room.source, "/g", 200);
     let id = room.group("/g").await;
     assert_eq!(room.streams(id).await.unwrap(), ["s005", "s002"]);
@@ -349,7 +349,7 @@ async fn named_streams_are_looked_up_and_never_walked() {
 #[tokio::test(start_paused = true)]
 async fn since_hides_old_streams_and_ends_the_walk_early() {
     let since = Some(Since::Ago(Duration::from_hours(2)));
-    let room = Room::with(Selection { since, ..Default::default() });
+    let room = Fixture::with(Selection { since, ..Default::default() });
     for i in 0..500 {
         room.source.put_stream("/g", &format!("old{i:03}"), NOW.0 - 10 * HOUR + i);
     }
@@ -365,7 +365,7 @@ async fn since_hides_old_streams_and_ends_the_walk_early() {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_that_is_gone_is_forgotten() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 3);
     room.groups().await.unwrap();
     let id = room.group("/g").await;
@@ -376,7 +376,7 @@ async fn a_group_that_is_gone_is_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn streams_made_again_and_gone_are_told() {
-    let mut room = Room::new();
+    let mut room = Fixture::new();
     fill(&room.source, "/g", 60);
     let id = room.group("/g").await;
     room.streams(id).await.unwrap();
@@ -395,7 +395,7 @@ async fn streams_made_again_and_gone_are_told() {
 
 #[tokio::test(start_paused = true)]
 async fn names_in_answers_are_learnt() {
-    let mut room = Room::new();
+    let mut room = Fixture::new();
     fill(&room.source, "/g", 3);
     let id = room.group("/g").await;
     room.streams(id).await.unwrap();
@@ -412,7 +412,7 @@ async fn names_in_answers_are_learnt() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watched_group_is_kept_fresh_and_no_other() {
-    let mut room = Room::new();
+    let mut room = Fixture::new();
     fill(&room.source, "/g", 60);
     let id = room.group("/g").await;
     room.streams(id).await.unwrap();
@@ -432,7 +432,7 @@ async fn a_watched_group_is_kept_fresh_and_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_every_wait() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 3);
     let id = room.group("/g").await;
     room.source.hang(true);

@@ -171,7 +171,7 @@ impl Lister for Learnt {
     }
 }
 
-struct Room {
+struct Fixture {
     fake: Arc<Fake>,
     store: Arc<Store>,
     streams: Arc<Streams>,
@@ -192,7 +192,7 @@ fn settings(fake: &Fake) -> FetchSettings {
     }
 }
 
-fn room(store: Arc<Store>, fake: Arc<Fake>) -> Room {
+fn room(store: Arc<Store>, fake: Arc<Fake>) -> Fixture {
     let settings = settings(&fake);
     let stopping = tokio_util::sync::CancellationToken::new();
     let report = Arc::new(Report::default());
@@ -220,16 +220,16 @@ fn room(store: Arc<Store>, fake: Arc<Fake>) -> Room {
     let learnt = Arc::new(Mutex::new(Vec::new()));
     let lister = Arc::new(Learnt(learnt.clone()));
     let streams = Streams::new(shared, report, lister);
-    Room { fake, store, streams, group, learnt, news }
+    Fixture { fake, store, streams, group, learnt, news }
 }
 
-fn fresh_room() -> (tempfile::TempDir, Room) {
+fn fresh_room() -> (tempfile::TempDir, Fixture) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     (dir, room(store, Arc::default()))
 }
 
-impl Room {
+impl Fixture {
     /// Known to the listing, which tells of its events unless it lags.
     fn listed(&self, name: &str) -> Arc<Stream> {
         lock(&self.fake.0).streams.entry(name.into()).or_default();

@@ -6,7 +6,7 @@ use crate::fetch::stream::stale::Copied;
 
 #[tokio::test(start_paused = true)]
 async fn some_empty_pages_hide_nothing_and_prove_nothing() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g/a", 60);
     room.source.empty_pages(10);
     assert_eq!(room.groups().await.unwrap(), ["/g/a"]);
@@ -20,7 +20,7 @@ async fn some_empty_pages_hide_nothing_and_prove_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_of_empty_pages_alone_ends() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g/a", 60);
     room.source.empty_pages(u64::MAX);
     let error = room.groups().await.unwrap_err();
@@ -39,7 +39,7 @@ async fn a_listing_of_empty_pages_alone_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_is_shown_from_the_copy_is_told_until_it_is_read_again() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g/a", 3);
     room.groups().await.unwrap();
     let group = room.group("/g/a").await;

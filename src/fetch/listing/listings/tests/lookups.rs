@@ -7,7 +7,7 @@ const NO_MORE: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_recent_slug_is_found_without_a_listing() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/aws/x", 120);
     room.source.put_stream("/aws/x", "Odd/One", NOW.0);
     let id = room.listings.find_group("aws-x", Names::Slug).await.unwrap().unwrap().id;
@@ -33,7 +33,7 @@ async fn a_recent_slug_is_found_without_a_listing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_name_that_nobody_has_costs_one_call() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/small", 20);
     fill(&room.source, "/large", 120);
     let (small, large) = (room.group("/small").await, room.group("/large").await);
@@ -54,7 +54,7 @@ async fn a_name_that_nobody_has_costs_one_call() {
 }
 
 /// 4,000 streams, the oldest two of which aren't found by their slugs as exact names.
-fn fill_much(room: &Room) {
+fn fill_much(room: &Fixture) {
     room.source.put_stream("/g", "Application", NOW.0 - HOUR / 2 - 2);
     room.source.put_stream("/g", "Old/One", NOW.0 - HOUR / 2 - 1);
     for i in 0..4000 {
@@ -62,7 +62,7 @@ fn fill_much(room: &Room) {
     }
 }
 
-impl Room {
+impl Fixture {
     async fn finds(&self, group: GroupId, name: &str) -> Option<String> {
         self.listings.find_stream(group, name, Names::Slug).await.unwrap().map(|row| row.stream.name)
     }
@@ -70,7 +70,7 @@ impl Room {
 
 #[tokio::test(start_paused = true)]
 async fn a_slug_beyond_the_newest_page_is_found_in_a_group_never_listed() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 1000);
     room.source.put_stream("/g", "Application", NOW.0 - HOUR);
     room.source.put_stream("/g", "Old/One", NOW.0 - HOUR);
@@ -86,7 +86,7 @@ async fn a_slug_beyond_the_newest_page_is_found_in_a_group_never_listed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_walk_for_a_lookup_ends_after_fifty_pages_and_says_how_far_it_looked() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill_much(&room);
     let id = room.group("/g").await;
     assert_eq!(room.finds(id, "old-one").await, None);
@@ -116,7 +116,7 @@ async fn a_walk_for_a_lookup_ends_after_fifty_pages_and_says_how_far_it_looked()
 
 #[tokio::test(start_paused = true)]
 async fn a_walk_for_a_lookup_ends_in_time() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill_much(&room);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_millis(400));
@@ -132,7 +132,7 @@ async fn a_walk_for_a_lookup_ends_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_walk_for_a_lookup_goes_on_for_a_program_that_lists() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill_much(&room);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_millis(100));
@@ -148,7 +148,7 @@ async fn a_walk_for_a_lookup_goes_on_for_a_program_that_lists() {
 
 #[tokio::test(start_paused = true)]
 async fn trouble_in_a_walk_for_a_lookup_is_no_no() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill_much(&room);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_millis(100));
@@ -171,7 +171,7 @@ async fn trouble_in_a_walk_for_a_lookup_is_no_no() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_lookups_in_a_group_never_listed_share_its_newest_page() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 120);
     let id = room.group("/g").await;
     room.source.latency(Duration::from_millis(100));
@@ -189,7 +189,7 @@ async fn concurrent_lookups_in_a_group_never_listed_share_its_newest_page() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slug_with_a_hash_is_found_for_every_stream() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 500);
     let id = room.group("/g").await;
     let name = crate::store::names::slug_with_hash("s000");
@@ -198,7 +198,7 @@ async fn a_slug_with_a_hash_is_found_for_every_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lookup_does_not_wait_for_a_long_walk() {
-    let room = Room::new();
+    let room = Fixture::new();
     for i in 0..2000 {
         room.source.put_stream("/g", &format!("s{i:04}"), NOW.0 - HOUR / 2 + i);
     }
@@ -213,7 +213,7 @@ async fn a_lookup_does_not_wait_for_a_long_walk() {
     assert_eq!(room.streams(id).await.unwrap().len(), 2000, "and the walk goes on");
 }
 
-impl Room {
+impl Fixture {
     async fn finds_group(&self, name: &str) -> Option<String> {
         self.listings.find_group(name, Names::Slug).await.unwrap().map(|row| row.group.name)
     }
@@ -226,7 +226,7 @@ impl Room {
     }
 }
 
-fn put_groups(room: &Room, count: usize) {
+fn put_groups(room: &Fixture, count: usize) {
     for i in 0..count {
         room.source.put_group(&format!("/svc/g{i:04}"), 1);
     }
@@ -234,7 +234,7 @@ fn put_groups(room: &Room, count: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_made_after_the_root_was_listed_is_found_by_its_slug() {
-    let room = Room::new();
+    let room = Fixture::new();
     put_groups(&room, 199);
     room.groups().await.unwrap();
     assert_eq!(room.group_calls("new-group").await, 1, "the listing is young: an exact lookup");
@@ -259,7 +259,7 @@ async fn a_group_made_after_the_root_was_listed_is_found_by_its_slug() {
 
 #[tokio::test(start_paused = true)]
 async fn among_many_groups_a_new_one_is_found_by_a_piece_of_its_slug() {
-    let room = Room::new();
+    let room = Fixture::new();
     put_groups(&room, 201);
     room.groups().await.unwrap();
     room.past_ttl().await;
@@ -295,7 +295,7 @@ async fn among_many_groups_a_new_one_is_found_by_a_piece_of_its_slug() {
 
 #[tokio::test(start_paused = true)]
 async fn among_many_groups_known_from_before_a_lookup_waits_for_no_whole_listing() {
-    let room = Room::new();
+    let room = Fixture::new();
     put_groups(&room, 600);
     room.groups().await.unwrap();
     room.source.put_group("/svc/brand/new", 1);
@@ -314,7 +314,7 @@ async fn among_many_groups_known_from_before_a_lookup_waits_for_no_whole_listing
 #[tokio::test(start_paused = true)]
 async fn trouble_with_a_new_group_is_no_no() {
     for groups in [100, 600] {
-        let room = Room::new();
+        let room = Fixture::new();
         put_groups(&room, groups);
         room.groups().await.unwrap();
         room.past_ttl().await;
@@ -327,7 +327,7 @@ async fn trouble_with_a_new_group_is_no_no() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lookup_does_not_wait_for_the_checks_of_groups_that_are_gone() {
-    let room = Room::new();
+    let room = Fixture::new();
     put_groups(&room, 150);
     let mut settings = FetchSettings::clone(&room.listings.settings());
     settings.listing_ttl = Duration::ZERO;
@@ -346,7 +346,7 @@ async fn a_lookup_does_not_wait_for_the_checks_of_groups_that_are_gone() {
 /// Names for which no question of their own is asked.
 #[tokio::test(start_paused = true)]
 async fn a_listing_answers_for_many_names_and_denies_none_unseen() {
-    let room = Room::new();
+    let room = Fixture::new();
     fill(&room.source, "/g", 120);
     let id = room.group("/g").await;
     let asks = async |name: &str| room.listings.listed_stream(id, name, Names::Slug).await;
@@ -364,7 +364,7 @@ async fn a_listing_answers_for_many_names_and_denies_none_unseen() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_answers_for_many_groups() {
-    let room = Room::new();
+    let room = Fixture::new();
     for i in 0..120 {
         room.source.put_group(&format!("/g/{i:03}"), 1);
     }

@@ -8,7 +8,7 @@ use crate::store::Append;
 const MINUTE: i64 = 60_000;
 
 /// A stream that was read whole by a machine whose clock was an hour ahead, and two events that came since.
-async fn misled(room: &Room, name: &str) -> (Arc<Stream>, i64) {
+async fn misled(room: &Fixture, name: &str) -> (Arc<Stream>, i64) {
     let now = SystemClock.now().0;
     let first = LogEvent {
         timestamp: Timestamp(now - 30 * MINUTE),
@@ -32,7 +32,7 @@ async fn misled(room: &Room, name: &str) -> (Arc<Stream>, i64) {
     (room.streams.stream(stream.id).unwrap(), now)
 }
 
-fn hear(room: &Room) {
+fn hear(room: &Fixture) {
     let clock = &room.streams.shared.clock;
     let now = clock.machine().now();
     let since_boot = clock.machine().since_boot();

@@ -16,7 +16,7 @@ struct Missed {
 }
 
 impl Missed {
-    async fn new(room: &Room) -> Missed {
+    async fn new(room: &Fixture) -> Missed {
         // No poll but the test's own.
         room.streams.shared.settings.send_modify(|settings| Arc::make_mut(settings).poll_interval = Duration::MAX / 64);
         let began = now() - 30 * MINUTE;
@@ -53,7 +53,7 @@ impl Missed {
         Timestamp(self.began + 5 * MINUTE)
     }
 
-    async fn poll(&self, room: &Room, targets: Vec<Target>) -> Outcome {
+    async fn poll(&self, room: &Fixture, targets: Vec<Target>) -> Outcome {
         let now = room.streams.shared.clock.now();
         let how = How { priority: Priority::Following, now, reach: None, drain: false, try_whole: true };
         poll(room.streams.clone(), self.copy.group.clone(), targets, how).await
