@@ -120,7 +120,7 @@ pub struct Cli {
     /// The process that asks, which is abandoned if it gets no answer.
     #[arg(long, hide = true, requires = "live")]
     pub live_child: bool,
-    /// Prove the cached streams GLOB (group/stream; all): count, compare, fetch
+    /// Verify the cached streams GLOB (group/stream; all): count, compare, fetch
     #[arg(
         long,
         value_name = "GLOB",

@@ -307,7 +307,7 @@ impl Parts<'_> {
 }
 
 /// Has a panic noted in the cache folder `dir` beside what is done about it now. It may come from the database, of a page that isn't what
-/// was written, and end the process: then the next start proves the whole catalogue.
+/// was written, and end the process: then the next start verifies the whole catalogue.
 fn suspect_on_panic(dir: &Path) {
     let (dir, earlier) = (dir.to_owned(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |info| {

@@ -45,7 +45,7 @@ const FORMAT: u64 = 3;
 const BEFORE: u64 = 2;
 /// Memory for the database's pages, in bytes.
 const CACHE: usize = 32 << 20;
-/// Largest catalogue whose pages are proved at each start, in bytes; it takes a few milliseconds a MiB. Of a larger one rows alone prove
+/// Largest catalogue whose pages are verified at each start, in bytes; it takes a few milliseconds a MiB. Of a larger one rows alone verify
 /// themselves, when they are read.
 pub(crate) const CHECKED: u64 = 16 << 20;
 /// The first id: smaller ones are left to those who number other things beside rows.
@@ -145,7 +145,7 @@ fn open_file(path: &Path, create: bool) -> Result<Database, DatabaseError> {
     Database::builder().set_cache_size(CACHE).create_with_backend(redb::backends::FileBackend::new(file)?)
 }
 
-/// Proves a catalogue's pages, if it has at most `most` bytes.
+/// Verifies a catalogue's pages, if it has at most `most` bytes.
 ///
 /// A commit that was cut off isn't damage: the database goes back to the one before by itself.
 pub(crate) fn check_file(path: &Path, most: u64) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Which blocks a stream's index file has: built by reading block headers once, extended as blocks are added.
 //!
 //! With it the events of a time span, or from the n-th on, are found without decoding the rest. Blocks are decoded, and their checksums
-//! proved, each time they are needed.
+//! verified, each time they are needed.
 
 use super::disk::DiskFile;
 use super::index::{BLOCK_HEADER, BlockHead, Entry, FILE_HEADER_MAX, Identity};
@@ -33,7 +33,7 @@ pub(crate) struct Block {
     /// Offset of the first event's text.
     pub(crate) text: u64,
     /// Its text was found to be what was committed, since the store was opened or the text was last taken away.
-    proved: bool,
+    verified: bool,
 }
 
 /// The index file of one stream, open for as long as one question takes.
@@ -102,7 +102,7 @@ impl Directory {
                 payload,
                 first_event: self.events,
                 text: self.text,
-                proved: false,
+                verified: false,
             });
             self.events += u64::from(head.events);
             self.text += head.text_len;
@@ -122,23 +122,23 @@ impl Directory {
         if self.index < filed.place.index { self.extend(&IndexFile::open(context, id)?, filed) } else { Ok(()) }
     }
 
-    /// Blocks with text in `from..to` that nobody has proved yet, at most `max`.
-    pub(crate) fn unproved(&self, from: u64, to: u64, max: usize) -> Vec<Block> {
+    /// Blocks with text in `from..to` that nobody has verified yet, at most `max`.
+    pub(crate) fn unverified(&self, from: u64, to: u64, max: usize) -> Vec<Block> {
         let first = self.blocks.partition_point(|b| b.text + b.head.text_len <= from);
         let met = self.blocks[first..].iter().take_while(|b| b.text < to);
-        met.filter(|b| !b.proved).take(max).copied().collect()
+        met.filter(|b| !b.verified).take(max).copied().collect()
     }
 
     /// The text of block `number` is what was committed.
-    pub(crate) fn is_proved(&mut self, number: usize) {
+    pub(crate) fn is_verified(&mut self, number: usize) {
         if let Some(block) = self.blocks.get_mut(number) {
-            block.proved = true;
+            block.verified = true;
         }
     }
 
     /// The text was taken away.
-    pub(crate) fn nothing_is_proved(&mut self) {
-        self.blocks.iter_mut().for_each(|block| block.proved = false);
+    pub(crate) fn nothing_is_verified(&mut self) {
+        self.blocks.iter_mut().for_each(|block| block.verified = false);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A sync that failed may have lost bytes that later reads still find in memory, and no later sync tells of them again (the kernel counts
 //! them as written: fsync(2)). So nothing more is appended to such files. What was committed is copied into fresh ones, each block
-//! proved by its checksum on the way: the index first, without which nobody knows the order of events, then the text, in which a block that
+//! verified by its checksum on the way: the index first, without which nobody knows the order of events, then the text, in which a block that
 //! can't be read or isn't right stays a hole that is fetched again (see `repair`). Names are exchanged only when the copies are durable,
 //! so a crash in between leaves the old files.
 
@@ -10,7 +10,7 @@ use super::catalogue::Place;
 use super::directory::IndexFile;
 use super::disk::DiskFile;
 use super::live::{Context, Filed, Held, Live, lock};
-use super::prove::{is_whole, spans, text_of};
+use super::verify::{is_whole, spans, text_of};
 use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
 use std::path::PathBuf;
@@ -43,8 +43,8 @@ impl Copies {
     }
 
     fn fill(&mut self, context: &Context, filed: &Filed) -> Result<(), StoreError> {
-        // Reads every block that is committed, and so proves what is about to be copied.
-        self.live.prove_index(context)?;
+        // Reads every block that is committed, and so verifies what is about to be copied.
+        self.live.verify_index(context)?;
         let index = Fresh::make(context, self.live.id, "index")?;
         copy_index(context, self.live.id, filed.place.index, &index)?;
         let text = Fresh::make(context, self.live.id, "text")?;

@@ -181,7 +181,7 @@ impl Context {
         if let Some(state) = &mut *state {
             state.text = None;
         }
-        lock(&live.directory).nothing_is_proved();
+        lock(&live.directory).nothing_is_verified();
         Ok(true)
     }
 
@@ -205,7 +205,7 @@ impl Context {
         Ok(live)
     }
 
-    /// A stream that isn't among the recent ones any more: without its live rows it takes little, and its text needn't be proved again.
+    /// A stream that isn't among the recent ones any more: without its live rows it takes little, and its text needn't be verified again.
     fn keep_proofs(&self, live: Arc<Live>) {
         if live.directory.try_lock().is_ok_and(|known| known.len() > LIGHT_BLOCKS) {
             return;
@@ -230,7 +230,7 @@ pub(crate) struct Live {
     /// Which blocks the index file has; locked while it is brought up to date, which only reads.
     pub(crate) directory: Mutex<Directory>,
     /// The index was read once, and every checksum was right.
-    pub(crate) index_is_proved: AtomicBool,
+    pub(crate) index_is_verified: AtomicBool,
     /// Who reads the text file without asking.
     pub(crate) passthroughs: Arc<Passthroughs>,
     /// The file that they read, where another one has taken its place since.
@@ -335,7 +335,7 @@ impl Live {
             id,
             state: Mutex::new(None),
             directory: Mutex::default(),
-            index_is_proved: AtomicBool::new(false),
+            index_is_verified: AtomicBool::new(false),
             passthroughs: Arc::default(),
             passthrough_file: Mutex::default(),
             readers: AtomicU64::new(0),
@@ -446,7 +446,7 @@ impl Live {
             if split > offset { Ok(Some((self.text(context, state)?, split, state.filed()))) } else { Ok(None) }
         })?;
         if let Some((file, split, filed)) = in_file {
-            self.prove(context, &filed, &*file, offset, split)?;
+            self.verify(context, &filed, &*file, offset, split)?;
             let (_, path) = context.paths(self.id, "text");
             file.read_exact_at(&mut out[..(split - offset) as usize], offset).map_err(|e| match is_missing(&e) {
                 true => StoreError::text_lost(self.id, &path, "it is shorter than what was committed"),
@@ -475,7 +475,7 @@ impl Live {
         if let Some(state) = &mut *lock(&self.state) {
             state.text = None;
         }
-        lock(&self.directory).nothing_is_proved();
+        lock(&self.directory).nothing_is_verified();
     }
 }
 

@@ -20,12 +20,12 @@ mod killpoint;
 mod live;
 pub mod names;
 mod passthrough;
-mod prove;
 mod rebuild;
 mod rendition;
 mod repair;
 pub mod row;
 mod trouble;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ const VOUCH_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 const BETWEEN_MOVES: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Store {
-    /// A panic is about to be told: if it is the database's and ends this process, the next start proves the whole catalogue in `dir` and
+    /// A panic is about to be told: if it is the database's and ends this process, the next start verifies the whole catalogue in `dir` and
     /// rebuilds it if it is damaged, however large it is. For a panic hook: it takes no lock.
     pub fn suspect_catalogue(dir: &Path) {
         // What can't be noted now is met again.
@@ -161,11 +161,11 @@ impl Store {
         Store::open_proving(dir, catalogue::CHECKED)
     }
 
-    /// As [`Store::open`]; a catalogue of more than `most` bytes isn't proved as a whole.
+    /// As [`Store::open`]; a catalogue of more than `most` bytes isn't verified as a whole.
     fn open_proving(dir: &Path, most: u64) -> Result<Arc<Store>, StoreError> {
         let path = dir.join("catalogue.redb");
         RealDisk.make_dir(dir).map_err(|e| StoreError::io("make", dir, &e))?;
-        // A damaged catalogue may end the process: then the next start takes its time and proves it.
+        // A damaged catalogue may end the process: then the next start takes its time and verifies it.
         let opening = dir.join(OPENING);
         let most = if std::fs::symlink_metadata(&opening).is_ok() { u64::MAX } else { most };
         // A full disk opens all the same.
@@ -555,15 +555,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Bytes of the stream's index, if nobody has proved it since the stream was last wanted.
-    pub fn unproved_index(&self) -> Result<Option<u64>, StoreError> {
-        self.live.unproved_index(&self.context)
+    /// Bytes of the stream's index, if nobody has verified it since the stream was last wanted.
+    pub fn unverified_index(&self) -> Result<Option<u64>, StoreError> {
+        self.live.unverified_index(&self.context)
     }
 
     /// Reads the whole index and fails unless it is what was written: better at an open, which can begin anew, than at a read, which
     /// can't.
-    pub fn prove_index(&self) -> Result<(), StoreError> {
-        self.live.prove_index(&self.context)
+    pub fn verify_index(&self) -> Result<(), StoreError> {
+        self.live.verify_index(&self.context)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Such a reader sees whatever the file holds, at once and past every length that it is told. So from the moment that a text is open so
 //! its file holds committed bytes and nothing else, and all of them:
 //!
-//! * It is opened so only if each block of it is proved, nobody is about to write, and beyond its committed length it holds nothing, or
+//! * It is opened so only if each block of it is verified, nobody is about to write, and beyond its committed length it holds nothing, or
 //!   text of live rows; what it lacks of them is written to it first.
 //! * While it is open so, new text is committed as a live row first, however long it is. After that commit, and before readers are told
 //!   of the new length, the same bytes are written at the end of the file, where a later move of the row to the file writes them again.
@@ -13,7 +13,7 @@
 //!   (see [`Grows`]).
 //! * Nothing that was written so is cut off while the text is open so.
 //!
-//! Files whose text is wanted aren't evicted, and blocks that were proved aren't repaired. Somebody else who cuts or changes the file is
+//! Files whose text is wanted aren't evicted, and blocks that were verified aren't repaired. Somebody else who cuts or changes the file is
 //! seen, as on any file.
 
 use super::StoreError;
@@ -117,7 +117,7 @@ impl Passthrough {
             Ok(is_whole.then(|| (file, state.filed())))
         })?;
         let Some((file, filed)) = found else { return Ok(None) };
-        if !live.unproved(context, &filed, 0, filed.place.text, 1)?.is_empty() {
+        if !live.unverified(context, &filed, 0, filed.place.text, 1)?.is_empty() {
             return Ok(None);
         }
         context.passthrough_count.fetch_add(1, Ordering::Relaxed);

@@ -50,7 +50,7 @@ fn write_marker(dir: &Path, why: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Rebuilds the catalogue of `dir` if it is lost or damaged; tells why. One of more than `most` bytes isn't proved.
+/// Rebuilds the catalogue of `dir` if it is lost or damaged; tells why. One of more than `most` bytes isn't verified.
 pub(crate) fn if_needed(dir: &Path, most: u64) -> Result<Option<String>, StoreError> {
     let Some(why) = reason(dir, most)? else { return Ok(None) };
     tracing::warn!(dir = %dir.display(), %why, "the catalogue is rebuilt from the cached files");

@@ -1,14 +1,14 @@
 //! Text written again: a block that was evicted or damaged is filled from events that the service is asked for once more.
 //!
 //! The index knows each event's place, so they may come in any order; what is there already is kept. A crash leaves blocks that don't
-//! prove, and whoever reads them next repairs them again; text that was evicted counts as whole, so that what it lacks later is damage,
+//! prove right, and whoever reads them next repairs them again; text that was evicted counts as whole, so that what it lacks later is damage,
 //! only once all of it is synced.
 
 use super::directory::{Block, IndexFile};
 use super::disk::DiskFile;
 use super::index::Entry;
 use super::live::{Context, Held, Live, lock};
-use super::prove::{is_whole, spans, text_of};
+use super::verify::{is_whole, spans, text_of};
 use super::{Store, StoreError, event_key};
 use crate::model::{LogEvent, Span, StreamId, Timestamp};
 use std::collections::HashMap;
@@ -56,7 +56,7 @@ impl Store {
         let live = Held::of(self.context.live(id)?);
         let filed = live.with(&self.context, |state| Ok(state.filed()))?;
         let end = offset.saturating_add(size).min(filed.place.text);
-        if offset >= end || live.unproved(&self.context, &filed, offset, end, 1)?.is_empty() {
+        if offset >= end || live.unverified(&self.context, &filed, offset, end, 1)?.is_empty() {
             return Ok(None);
         }
         let (_, path) = self.context.paths(id, "text");
@@ -66,7 +66,7 @@ impl Store {
         let mut repair = Repair { context, live, damaged, file, path, blocks: Vec::new(), missing };
         let mut bytes = 0;
         // Past the bytes that are asked for: who reads a damaged file reads on.
-        for block in repair.live.unproved(&self.context, &filed, offset, u64::MAX, 4 * BLOCKS)? {
+        for block in repair.live.unverified(&self.context, &filed, offset, u64::MAX, 4 * BLOCKS)? {
             bytes += block.head.text_len;
             if repair.blocks.len() >= BLOCKS || (bytes > BYTES && !repair.blocks.is_empty()) {
                 break;
@@ -113,7 +113,7 @@ impl Repair {
             }
         }
         if incomplete.missing == 0 {
-            lock(&self.live.directory).is_proved(block.number);
+            lock(&self.live.directory).is_verified(block.number);
         } else {
             self.blocks.push(incomplete);
         }
@@ -157,7 +157,7 @@ impl Repair {
                 if incomplete.missing == 0 {
                     let written = self.file.write_all_at(&incomplete.text, incomplete.block.text);
                     written.map_err(|e| failed(self.live.id, "write", &self.path, &e))?;
-                    lock(&self.live.directory).is_proved(incomplete.block.number);
+                    lock(&self.live.directory).is_verified(incomplete.block.number);
                     incomplete.text = Vec::new();
                 }
             }
@@ -168,7 +168,7 @@ impl Repair {
     /// Nothing is missing here any more. If that goes for all of a text that was taken away, it is as good as never taken.
     fn is_done(&self) -> Result<(), StoreError> {
         let filed = self.live.with(&self.context, |state| Ok(state.filed()))?;
-        if self.damaged || !self.live.unproved(&self.context, &filed, 0, u64::MAX, 1)?.is_empty() {
+        if self.damaged || !self.live.unverified(&self.context, &filed, 0, u64::MAX, 1)?.is_empty() {
             return Ok(());
         }
         let (dir, _) = self.context.paths(self.live.id, "text");

@@ -228,21 +228,21 @@ impl File {
     }
 
     /// Makes sure that the order of events is known before anybody is given a handle.
-    pub(crate) async fn prove_index(self: &Arc<Self>) -> Result<(), Error> {
-        let proved = match self.reader.unproved_index() {
+    pub(crate) async fn verify_index(self: &Arc<Self>) -> Result<(), Error> {
+        let verified = match self.reader.unverified_index() {
             Ok(None) => return Ok(()),
-            Ok(Some(bytes)) if bytes <= AT_ONCE => self.reader.prove_index(),
+            Ok(Some(bytes)) if bytes <= AT_ONCE => self.reader.verify_index(),
             Ok(Some(_)) => {
                 let file = Arc::clone(self);
-                let proof = tokio::task::spawn_blocking(move || file.reader.prove_index());
+                let proof = tokio::task::spawn_blocking(move || file.reader.verify_index());
                 // It reads and compares, and can't panic but by a defect.
                 proof.await.unwrap_or(Ok(()))
             }
             Err(error) => Err(error),
         };
-        match proved {
+        match verified {
             Err(error) if matches!(error.kind, StoreErrorKind::Sick(_)) => Err(self.stream.lost(error).await),
-            proved => proved.map_err(|error| self.damaged(&error)),
+            verified => verified.map_err(|error| self.damaged(&error)),
         }
     }
 

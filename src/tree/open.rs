@@ -63,7 +63,7 @@ impl Tree {
 
     async fn open_stream(&self, ino: Ino, id: StreamId, show: Show, caller: &Caller<'_>) -> Result<Opened, Error> {
         let file = self.file(id, show)?;
-        file.prove_index().await?;
+        file.verify_index().await?;
         // Nothing about the caller matters once the size is known.
         let complete = file.stream().progress().borrow().complete;
         if !file.announced().1 && (!complete || !file.reader().is_level()) {

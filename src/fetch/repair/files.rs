@@ -178,9 +178,9 @@ async fn heal(streams: &Arc<Streams>, id: StreamId, failures: u32) -> Result<Opt
 /// Whether the index still can't be read after so many tries. That this process lacks descriptors, or its disk room, says nothing of it.
 fn is_index_lost(stream: &Stream, failures: u32) -> bool {
     let store = &stream.streams.shared.store;
-    let proved = || store.reader(stream.id, &Format::Message).and_then(|reader| reader.prove_index());
+    let verified = || store.reader(stream.id, &Format::Message).and_then(|reader| reader.verify_index());
     failures + 1 >= INDEX_TRIES
-        && proved().is_err_and(|error| matches!(error.kind, StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_)))
+        && verified().is_err_and(|error| matches!(error.kind, StoreErrorKind::IndexLost(_) | StoreErrorKind::Sick(_)))
 }
 
 /// What the old files had lost; who reads it before that has it fetched at once.

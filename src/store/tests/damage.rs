@@ -341,7 +341,7 @@ fn a_corrupted_folder_never_shows_a_wrong_byte() {
 }
 
 #[tokio::test]
-async fn a_catalogue_too_large_to_be_proved_is_rebuilt_where_it_can_not_even_be_opened() {
+async fn a_catalogue_too_large_to_be_verified_is_rebuilt_where_it_can_not_even_be_opened() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path()).await.close().await.unwrap();
     let path = dir.path().join("catalogue.redb");

@@ -28,7 +28,7 @@ fn seen(passthrough: &Passthrough) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_was_proved_of_many_streams_with_live_rows_stays_proved() {
+async fn what_was_verified_of_many_streams_with_live_rows_stays_verified() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("cache")).unwrap();
     let ids: Vec<_> = (0..200).map(|n| stream(&store, &format!("s{n}"))).collect();
@@ -38,7 +38,7 @@ async fn what_was_proved_of_many_streams_with_live_rows_stays_proved() {
     let all = ids.iter().map(|id| text(&store, *id, &Format::Message)).collect::<Vec<_>>();
     for (id, all) in ids.iter().zip(&all) {
         let reader = store.reader(*id, &Format::Message).unwrap();
-        assert_eq!(&seen(&reader.pass_through(untold()).unwrap().expect("it was proved")), all);
+        assert_eq!(&seen(&reader.pass_through(untold()).unwrap().expect("it was verified")), all);
         assert_eq!(&text(&store, *id, &Format::Message), all);
     }
     store.append(ids.iter().map(|id| append(*id, vec![event(3, "and one")])).collect()).await.unwrap();
@@ -48,11 +48,11 @@ async fn what_was_proved_of_many_streams_with_live_rows_stays_proved() {
 }
 
 #[tokio::test]
-async fn only_a_proved_and_whole_text_is_lent() {
+async fn only_a_verified_and_whole_text_is_lent() {
     let dir = tempfile::tempdir().unwrap();
     let (store, id) = filed(&dir.path().join("cache"), 100).await;
     let reader = store.reader(id, &Format::Message).unwrap();
-    assert!(reader.pass_through(untold()).unwrap().is_none(), "nobody has proved it");
+    assert!(reader.pass_through(untold()).unwrap().is_none(), "nobody has verified it");
     let all = text(&store, id, &Format::Message);
     assert_eq!(seen(&reader.pass_through(untold()).unwrap().unwrap()), all);
     assert!(store.reader(id, &Format::JsonLines).unwrap().pass_through(untold()).unwrap().is_none(), "another format");

@@ -1,7 +1,7 @@
 //! Whether the text on disk is what was committed: each block is compared with its index once, before the first byte of it is shown.
 //!
-//! So a flipped bit, a truncated or an evicted file is found by whoever reads it first, and never shown. What was proved is
-//! remembered while the stream's live side is: the text of a proved block is never written again.
+//! So a flipped bit, a truncated or an evicted file is found by whoever reads it first, and never shown. What was verified is
+//! remembered while the stream's live side is: the text of a verified block is never written again.
 
 use super::StoreError;
 use super::directory::{Block, IndexFile};
@@ -13,9 +13,9 @@ use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 impl Live {
-    /// Index bytes that nobody has proved since somebody last wanted this stream; `None` if there is nothing to prove.
-    pub(crate) fn unproved_index(&self, context: &Context) -> Result<Option<u64>, StoreError> {
-        if self.index_is_proved.load(Ordering::SeqCst) {
+    /// Index bytes that nobody has verified since somebody last wanted this stream; `None` if there is nothing to verify.
+    pub(crate) fn unverified_index(&self, context: &Context) -> Result<Option<u64>, StoreError> {
+        if self.index_is_verified.load(Ordering::SeqCst) {
             return Ok(None);
         }
         let filed = self.with(context, |state| Ok(state.filed()))?;
@@ -23,17 +23,17 @@ impl Live {
     }
 
     /// Fails unless the whole index is what was written. What is added from then on is this process's own.
-    pub(crate) fn prove_index(&self, context: &Context) -> Result<(), StoreError> {
+    pub(crate) fn verify_index(&self, context: &Context) -> Result<(), StoreError> {
         let filed = self.with(context, |state| Ok(state.filed()))?;
         let blocks = self.blocks(context, &filed)?;
         let index = IndexFile::open(context, self.id)?;
         blocks.iter().try_for_each(|block| index.entries(block).map(drop))?;
-        self.index_is_proved.store(true, Ordering::SeqCst);
+        self.index_is_verified.store(true, Ordering::SeqCst);
         Ok(())
     }
 
     /// Fails unless all committed text that the file has in `from..to` is what was committed.
-    pub(crate) fn prove(
+    pub(crate) fn verify(
         &self,
         context: &Context,
         filed: &Filed,
@@ -41,25 +41,25 @@ impl Live {
         from: u64,
         to: u64,
     ) -> Result<(), StoreError> {
-        let unproved = self.unproved(context, filed, from, to, usize::MAX)?;
-        if unproved.is_empty() {
+        let unverified = self.unverified(context, filed, from, to, usize::MAX)?;
+        if unverified.is_empty() {
             return Ok(());
         }
         let index = IndexFile::open(context, self.id)?;
         let (_, path) = context.paths(self.id, "text");
-        for block in unproved {
+        for block in unverified {
             let entries = index.entries(&block)?;
             let text = text_of(&block, file).map_err(|e| StoreError::io("read", &path, &e).of_stream(self.id))?;
             if !spans(&entries).all(|(entry, at)| is_whole(entry, &text[at..])) {
                 return Err(StoreError::text_lost(self.id, &path, "its text isn't what was written"));
             }
-            lock(&self.directory).is_proved(block.number);
+            lock(&self.directory).is_verified(block.number);
         }
         Ok(())
     }
 
-    /// Blocks of the file with text in `from..to` that aren't proved, at most `max`.
-    pub(crate) fn unproved(
+    /// Blocks of the file with text in `from..to` that aren't verified, at most `max`.
+    pub(crate) fn unverified(
         &self,
         context: &Context,
         filed: &Filed,
@@ -69,7 +69,7 @@ impl Live {
     ) -> Result<Vec<Block>, StoreError> {
         let mut directory = lock(&self.directory);
         directory.bring_up_to(context, self.id, filed)?;
-        Ok(directory.unproved(from, to.min(filed.place.text), max))
+        Ok(directory.unverified(from, to.min(filed.place.text), max))
     }
 }
 
