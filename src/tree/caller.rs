@@ -2,6 +2,8 @@
 
 use super::reader::{Behaviour, Process, behaviour, searches};
 use super::tail_args::{CommandLine, TailRequest, tail_request};
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// How a caller is looked up; the mount knows.
@@ -78,6 +80,13 @@ impl<'a> Caller<'a> {
     /// Whether it reads what is in the folders that it lists.
     pub(crate) fn searches(&self) -> bool {
         searches(self.process())
+    }
+
+    /// Whether its command line names a file so, by whatever path.
+    pub(crate) fn names(&self, file: &OsStr) -> bool {
+        let is_named = |argument: &String| Path::new(argument).file_name() == Some(file);
+        let command_line = self.lookup.command_line(self.process());
+        command_line.is_some_and(|line| line.arguments.iter().skip(1).any(is_named))
     }
 
     /// What its command line asks for, if it is a tail that wants the end of a file.

@@ -50,6 +50,16 @@ impl Processes {
         lock(&self.walks).walks(key(process), thread, ino)
     }
 
+    /// See [`Walks::begins`].
+    pub(crate) fn begins_to_walk(&self, process: &Process, thread: u32) -> bool {
+        self.anybody_walks() && lock(&self.walks).begins(key(process), thread)
+    }
+
+    /// See [`Walks::names_files`].
+    pub(crate) fn names_files(&self, process: &Process) {
+        lock(&self.walks).names_files(key(process));
+    }
+
     /// See [`Walks::waited`].
     pub(crate) fn waited(&self, process: &Process, thread: u32) {
         if process.id != 0 {

@@ -62,6 +62,10 @@ impl Tree {
                 // Asked by the kernel alone: the open that follows waits, and an access doesn't ask for the size.
                 Behaviour::Trusts if caller.system_call() == SystemCall::Open => return Ok(attributes),
                 Behaviour::MayBeTail | Behaviour::Trusts => {
+                    if self.processes.begins_to_walk(caller.process(), caller.thread()) && self.is_named_by(caller, ino)
+                    {
+                        self.processes.names_files(caller.process());
+                    }
                     if self.processes.walks(caller.process(), caller.thread(), ino) {
                         return Ok(attributes);
                     }
@@ -74,6 +78,11 @@ impl Tree {
         self.teach(ino, handle, caller);
         let row = self.stream_row(id)?;
         Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
+    }
+
+    /// Whether the program was given this file by the name that the kernel knows it by.
+    fn is_named_by(&self, caller: &Caller<'_>, ino: Ino) -> bool {
+        self.place(ino).is_some_and(|(_, name)| caller.names(&name))
     }
 
     /// `caller` is answered with a known size: if it was told the marker before, that may teach it better.

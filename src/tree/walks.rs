@@ -1,7 +1,8 @@
 //! Processes that look at the sizes of many files before any of them is known.
 //!
 //! A program that trusts sizes waits for each. One that looks at file after file without opening any is walking, and may never read them:
-//! it is told the marker. If it opens such a file later, the size that it has in mind is wrong, and the open must fail until the program
+//! it is told the marker. One that was given the files by name (`wc -l *.log`, `zip a.zip *.log`) is not: it looks at all of them first and
+//! then reads them, so it goes on waiting. If it opens such a file later, the size that it has in mind is wrong, and the open must fail until the program
 //! itself has been told the real one. Not every question for attributes is the program's: the kernel asks before an open too, to check
 //! permissions. Where the call can't be seen, a question counts that wasn't the last before an open; an access(2) then counts too. Pure: the driver says which thread asks what, and by which system call, where that can be seen.
 
@@ -35,6 +36,8 @@ struct Walk {
     /// The file that a thread asked about last, if the call couldn't be seen and was answered with the real size: it may belong to an
     /// open, which then comes next.
     asked: HashMap<u32, Ino>,
+    /// Its command line names what it looks at.
+    names_files: bool,
 }
 
 /// All of them, the oldest dropped.
@@ -45,6 +48,12 @@ pub(crate) struct Walks {
     misled: HashMap<Ino, u32>,
     /// Files that all of them were told the marker of.
     told: usize,
+}
+
+impl Walk {
+    fn is_out_of_patience(&self, thread: u32) -> bool {
+        !self.names_files && self.looks.get(&thread).is_some_and(|looks| *looks >= PATIENT_LOOKS)
+    }
 }
 
 impl Default for Walks {
@@ -58,13 +67,25 @@ impl Walks {
         self.processes.len()
     }
 
+    /// Whether a look of this thread would begin a walk. The driver then asks whether the process was given the file by name.
+    pub(crate) fn begins(&self, process: Key, thread: u32) -> bool {
+        let walk = self.processes.peek(&process);
+        walk.is_some_and(|walk| walk.told.is_empty() && walk.is_out_of_patience(thread))
+    }
+
+    /// The process was given the files by name: it will read them, and waits for each.
+    pub(crate) fn names_files(&mut self, process: Key) {
+        if let Some(walk) = self.processes.get_mut(&process) {
+            walk.names_files = true;
+        }
+    }
+
     /// A process that trusts sizes looks at a file of unknown size. True: it is walking, and is told the marker at once, which
     /// this remembers. False: it waits for the size.
     pub(crate) fn walks(&mut self, process: Key, thread: u32, ino: Ino) -> bool {
         self.goes_on(process, thread, None);
         let Some(walk) = self.processes.get_mut(&process) else { return false };
-        let looks = walk.looks.get(&thread).copied().unwrap_or(0);
-        if looks < PATIENT_LOOKS || walk.told.len() >= MOST_TOLD || self.told >= MOST_TOLD_ALL {
+        if !walk.is_out_of_patience(thread) || walk.told.len() >= MOST_TOLD || self.told >= MOST_TOLD_ALL {
             return false;
         }
         if walk.told.insert(ino) {
@@ -190,6 +211,25 @@ mod tests {
         assert!(walks.walks(ONE, 1, Ino(8)));
         assert!(!walks.opens(ONE, 1, Ino(100)), "it waited for that one");
         assert!(walks.opens(ONE, 1, Ino(8)), "and was told a marker of this one");
+    }
+
+    #[test]
+    fn a_process_that_was_given_its_files_by_name_walks_nowhere() {
+        let mut walks = walking(ONE, 1);
+        assert!(walks.begins(ONE, 1) && !walks.begins(ONE, 2), "each thread has a row of its own");
+        walks.names_files(ONE);
+        for ino in 8..100 {
+            assert!(!walks.begins(ONE, 1) && !walks.walks(ONE, 1, Ino(ino)));
+            walks.waited(ONE, 1);
+        }
+        assert!((8..100).all(|ino| !walks.opens(ONE, 1, Ino(ino))));
+    }
+
+    #[test]
+    fn a_walk_that_has_begun_goes_on() {
+        let mut walks = walking(ONE, 1);
+        assert!(walks.walks(ONE, 1, Ino(8)));
+        assert!(!walks.begins(ONE, 1), "its command line is read once");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What programs get that go by the size that they were told: the whole, or a refusal.
 
-use crate::world::World;
+use crate::world::{World, shell};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -70,6 +70,25 @@ fn a_copy_by_sizes_is_whole_or_refused() {
         assert!(refused <= shown, "{refused} refused of {shown} that were shown the marker");
         assert!(files < 60 || shown > 0, "no program walked");
     }
+}
+
+/// A program that looks at all the files it was given before it reads the first, and counts by the sizes it was told.
+#[test]
+fn a_program_that_is_given_files_by_name_gets_all_of_them() {
+    let mut world = World::start();
+    let mut bytes = 0;
+    for file in 0..60 {
+        let lines: Vec<String> = (0..300).map(|i| format!("{file:03} {i:05} {}", "x".repeat(90))).collect();
+        bytes += lines.iter().map(|line| line.len() + 1).sum::<usize>();
+        world.put_history("g", &format!("s{file:03}"), &lines);
+    }
+    // Files become known one after another while the program looks.
+    world.fake.change(|plan| plan.page_bytes = 128 << 10);
+    let mounted = world.mount(&["--rate", "get-log-events=8,filter-log-events=8"]);
+    let counted = shell(&format!("cd {} && wc -c g/*.log", mounted.path().display()));
+    let said = String::from_utf8_lossy(&counted.stdout);
+    assert_eq!(said.lines().last().map(str::trim), Some(format!("{bytes} total").as_str()), "{counted:?}");
+    assert!(counted.status.success() && counted.stderr.is_empty(), "{counted:?}");
 }
 
 #[test]
