@@ -3,13 +3,13 @@
 
 use super::calls::Calls;
 use super::gate::Gate;
-use super::notify::Names;
 use crate::tree::{Ino, Tree};
 use fuser::{INodeNo, Notifier};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,26 @@ pub(super) enum InotifyEvent {
     Grown(Ino),
     /// A folder has a new file.
     Made(Ino, OsString),
+}
+
+/// New names that watchers are yet to hear of. The other notices are bounded by what the kernel holds: one a file that is open, and stale
+/// names of files that it knows.
+#[derive(Default)]
+pub(super) struct Names(AtomicUsize);
+
+/// How many there may be. A folder that gets more at once is a folder that its watchers must list anyway.
+const MOST_NAMES: usize = 10_000;
+
+impl Names {
+    pub(super) fn add(&self) -> bool {
+        let has_room = |count: usize| (count < MOST_NAMES).then_some(count + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok()
+    }
+
+    /// One has been told, or given up.
+    pub(super) fn is_over(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How soon a call that found its inode busy is tried again.

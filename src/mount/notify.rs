@@ -6,12 +6,11 @@
 //! most one such thread.
 
 use super::gate::Gate;
-use super::inotify::InotifyEvent;
+use super::inotify::{InotifyEvent, Names};
 use super::lead::Lead;
 use crate::tree::{Ino, Kernel, Notice, Pages, Tree};
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,26 +25,6 @@ pub(super) struct Messenger {
 impl Messenger {
     pub(super) fn new(notifier: Notifier, notices: Sender<Notice>, names: Arc<Names>) -> Messenger {
         Messenger { notifier, notices, names }
-    }
-}
-
-/// New names that watchers are yet to hear of. The other notices are bounded by what the kernel holds: one a file that is open, and stale
-/// names of files that it knows.
-#[derive(Default)]
-pub(super) struct Names(AtomicUsize);
-
-/// How many there may be. A folder that gets more at once is a folder that its watchers must list anyway.
-const MOST_NAMES: usize = 10_000;
-
-impl Names {
-    fn add(&self) -> bool {
-        let has_room = |count: usize| (count < MOST_NAMES).then_some(count + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok()
-    }
-
-    /// One has been told, or given up.
-    pub(super) fn is_over(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,8 +6,10 @@ use super::bytes::Take;
 use super::catalogue::{any_rows, read_rows};
 use super::index::{BLOCK_HEADER, Entry, Identity, decode_blocks, encode_blocks};
 use super::live::TailRow;
-use crate::fuzzing::Reader;
 use crate::model::{LogEvent, Timestamp};
+
+/// A reader that [`seeds`] are for.
+type Seeded = fn(&[u8]);
 
 /// An index file's header, and blocks.
 pub(crate) fn index(bytes: &[u8]) {
@@ -88,7 +90,7 @@ fn sealed_row(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What was written by this program, to begin with: an index, the same without its checks, live rows.
-pub(crate) fn seeds() -> Vec<(Reader, Vec<u8>)> {
+pub(crate) fn seeds() -> Vec<(Seeded, Vec<u8>)> {
     let event = |at: i64, message: &str| LogEvent {
         timestamp: Timestamp(1_790_000_000_000 + at),
         ingestion_time: Timestamp(1_790_000_000_007),

@@ -3,11 +3,10 @@
 use super::asks::FEW;
 use super::attr::{Attributes, DirEntry, LONG, SHORT};
 use super::caller::Caller;
-use super::handles::Handle;
+use super::handles::{DirHandle, Handle};
 use super::inode::{Alias, Ino, Node, Show, lock};
 use super::{Tree, control};
 use crate::error::{Error, ErrorKind};
-use crate::fetch::GroupWatch;
 use crate::model::GroupId;
 use crate::store::names::listed;
 use crate::store::row::{GroupRow, StreamRow};
@@ -15,15 +14,6 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
-/// An open folder.
-pub(crate) struct DirHandle {
-    node: Node,
-    /// Rows read from the catalogue for one reply: as many as the last reply had room for, and some.
-    batch: AtomicUsize,
-    /// Keeps the newest page fresh while somebody has the folder open.
-    _watch: Option<GroupWatch>,
-}
 
 /// How a folder was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

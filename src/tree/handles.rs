@@ -1,14 +1,13 @@
 //! Open handles: each knows how its reads are answered.
 
-use super::dir::DirHandle;
 use super::file::File;
-use super::inode::lock;
+use super::inode::{Node, lock};
 use super::passthrough::Open;
 use crate::error::Error;
-use crate::fetch::{Follow, Interest, Stream, Tail};
+use crate::fetch::{Follow, GroupWatch, Interest, Stream, Tail};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -24,6 +23,15 @@ pub(crate) enum Handle {
     Control(Bytes),
     /// A folder.
     Dir(DirHandle),
+}
+
+/// An open folder.
+pub(crate) struct DirHandle {
+    pub(crate) node: Node,
+    /// Rows read from the catalogue for one reply: as many as the last reply had room for, and some.
+    pub(crate) batch: AtomicUsize,
+    /// Keeps the newest page fresh while somebody has the folder open.
+    pub(crate) _watch: Option<GroupWatch>,
 }
 
 pub(crate) struct Buffered {

@@ -6,6 +6,7 @@ use crate::model::{GroupId, LogClass, LogGroup, LogStream, StreamId, Timestamp};
 use crate::store::bytes::{Take, put_option, put_signed, put_text, put_varint};
 use crate::store::row::{Extent, GroupRow, StreamRow, Vouch};
 use crate::store::{StoreError, StoreErrorKind};
+use redb::ReadableTable;
 
 const VERSION: u8 = 2;
 /// The version before, which is read and never written.
@@ -98,6 +99,14 @@ impl GroupRecord {
         let vouch = span.map(|(from, to)| Vouch { from: Timestamp(from), to: Timestamp(to), by_service });
         take.0.is_empty().then_some(GroupRecord { row: GroupRow { id, group, slug, seq, walked_at, vouch }, gone })
     }
+}
+
+/// The row of a stream.
+pub(super) fn stream_record(
+    streams: &impl ReadableTable<u64, &'static [u8]>,
+    id: u64,
+) -> Result<Option<StreamRecord>, StoreError> {
+    streams.get(id)?.map(|row| StreamRecord::decode(row.value())).transpose()
 }
 
 impl StreamRecord {

@@ -1,7 +1,7 @@
 //! Streams in the catalogue: what listings bring, names, generations.
 
 use super::naming::{Called, Rows, by_name, named, slug_for};
-use super::rows::{Place, StreamRecord};
+use super::rows::{Place, StreamRecord, stream_record};
 use super::{
     BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NAMES, NEXT_ID, NEXT_SEQ, ORDER, SLUGS, STREAMS, TAILS, TAKEN, USED,
     take_number,
@@ -18,19 +18,12 @@ impl<T: ReadableTable<u64, &'static [u8]>> Rows for Streams<'_, T> {
     type Record = StreamRecord;
 
     fn record(&self, id: u64) -> Result<Option<StreamRecord>, StoreError> {
-        get(self.0, id)
+        stream_record(self.0, id)
     }
 
     fn called(record: &StreamRecord) -> Called<'_> {
         Called { exact: &record.row.stream.name, slug: &record.row.slug, gone: record.row.gone }
     }
-}
-
-pub(super) fn get(
-    streams: &impl ReadableTable<u64, &'static [u8]>,
-    id: u64,
-) -> Result<Option<StreamRecord>, StoreError> {
-    streams.get(id)?.map(|row| StreamRecord::decode(row.value())).transpose()
 }
 
 /// What a listing makes of a stream's row; `None` if it says that this is another generation.
@@ -99,7 +92,7 @@ impl Catalogue {
 
     /// A stream's row, gone ones too.
     pub(crate) fn stream(&self, id: StreamId) -> Result<Option<StreamRecord>, StoreError> {
-        self.read(|tx| get(&tx.open_table(STREAMS)?, id.0))
+        self.read(|tx| stream_record(&tx.open_table(STREAMS)?, id.0))
     }
 
     /// The present generation of an exact name.
@@ -163,7 +156,7 @@ impl Catalogue {
     pub(crate) fn forget_stream(&self, id: StreamId) -> Result<(), StoreError> {
         let group = self.write(|tx| {
             let mut tables = Tables::open(tx)?;
-            match get(&tables.streams, id.0)? {
+            match stream_record(&tables.streams, id.0)? {
                 None => Err(StoreError::new(StoreErrorKind::Missing, format!("no log stream has the number {}", id.0))),
                 Some(record) if record.row.gone => Ok(record.row.group),
                 Some(record) => {
@@ -180,7 +173,9 @@ impl Catalogue {
     pub(crate) fn renew_stream(&self, id: StreamId) -> Result<Option<StreamId>, StoreError> {
         let renewed = self.write(|tx| {
             let mut tables = Tables::open(tx)?;
-            let Some(record) = get(&tables.streams, id.0)?.filter(|record| !record.row.gone) else { return Ok(None) };
+            let Some(record) = stream_record(&tables.streams, id.0)?.filter(|record| !record.row.gone) else {
+                return Ok(None);
+            };
             let index = record.place.index;
             // Nothing of it is left; who has it open goes on with what it knows.
             let record =
@@ -234,7 +229,7 @@ impl<'a> Tables<'a> {
             None => slug_for(&self.slugs, &Streams(&self.streams), group.0, &listed.name)?,
         };
         let old = match last {
-            Some(id) => get(&self.streams, id)?,
+            Some(id) => stream_record(&self.streams, id)?,
             None => None,
         };
         let record = match old {

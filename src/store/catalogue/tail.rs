@@ -1,9 +1,8 @@
 //! What an append changes: lengths, extents and live rows, of many streams in one commit.
 
 use super::groups::write_vouches;
-use super::rows::{Place, StreamRecord};
+use super::rows::{Place, StreamRecord, stream_record};
 use super::sizes::write_sizes;
-use super::streams::get;
 use super::used::{note_text, write_touched};
 use super::{COMPLETE, COUNTERS, Catalogue, STREAMS, TAILS, USED};
 use crate::model::{StreamId, Timestamp};
@@ -64,7 +63,7 @@ impl Catalogue {
             let mut used = tx.open_table(USED)?;
             let mut counters = tx.open_table(COUNTERS)?;
             for change in changes {
-                let Some(mut record) = get(&streams, change.id)? else {
+                let Some(mut record) = stream_record(&streams, change.id)? else {
                     return Err(StoreError::new(
                         StoreErrorKind::Missing,
                         format!("no log stream has the number {}", change.id),
@@ -103,7 +102,7 @@ impl Catalogue {
     /// A stream's row and live rows, of one moment.
     pub(crate) fn stream_and_tail(&self, id: StreamId) -> Result<Option<Stored>, StoreError> {
         self.read(|tx| {
-            let Some(record) = get(&tx.open_table(STREAMS)?, id.0)? else { return Ok(None) };
+            let Some(record) = stream_record(&tx.open_table(STREAMS)?, id.0)? else { return Ok(None) };
             let mut rows = Vec::new();
             for row in tx.open_table(TAILS)?.range((id.0, 0)..=(id.0, u64::MAX))? {
                 rows.push(row?.1.value().to_vec());

@@ -1,7 +1,6 @@
 //! Which streams have text on disk, how much, and when it was last wanted: what eviction chooses by.
 
-use super::rows::Place;
-use super::streams::get;
+use super::rows::{Place, stream_record};
 use super::{BYTES, COMPLETE, COUNTERS, Catalogue, GROUPS, NEXT_ID, STREAMS, TAKEN, USED};
 use crate::model::{StreamId, Timestamp};
 use crate::store::StoreError;
@@ -81,7 +80,7 @@ impl Catalogue {
             let mut taken = tx.open_table(TAKEN)?;
             let mut counters = tx.open_table(COUNTERS)?;
             for one in adopted {
-                let Some(mut record) = get(&streams, one.id)? else { continue };
+                let Some(mut record) = stream_record(&streams, one.id)? else { continue };
                 record.place = one.place;
                 record.row.extent = one.extent;
                 streams.insert(one.id, record.encode().as_slice())?;
@@ -115,7 +114,7 @@ impl Catalogue {
     /// A stream's text file is there, as long as what was committed.
     pub(crate) fn text_is_back(&self, id: StreamId) -> Result<(), StoreError> {
         self.write(|tx| {
-            let Some(record) = get(&tx.open_table(STREAMS)?, id.0)? else { return Ok(()) };
+            let Some(record) = stream_record(&tx.open_table(STREAMS)?, id.0)? else { return Ok(()) };
             let mut used = tx.open_table(USED)?;
             note_text(&mut used, &mut tx.open_table(COUNTERS)?, id.0, record.place.text, 0)
         })
@@ -180,7 +179,7 @@ impl Catalogue {
             for row in used.iter()? {
                 let (id, value) = row?;
                 let (at, text) = value.value();
-                let Some(record) = get(&streams, id.value())? else { continue };
+                let Some(record) = stream_record(&streams, id.value())? else { continue };
                 let group = record.row.group.0;
                 let days = match retention.get(&group) {
                     Some(days) => *days,
