@@ -6,9 +6,10 @@
 //! clock_gettime(2)).
 
 use crate::model::Timestamp;
+use crate::sync::lock;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -164,7 +165,7 @@ impl ServiceClock {
             return;
         }
         {
-            let _one_at_a_time = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one_at_a_time = lock(&self.hearing);
             let before =
                 self.offset.borrow().unwrap_or_else(|| self.machine.now().0 - millis(self.machine.since_boot()));
             let (least, greatest) = (date.0 - millis(received), date.0 + DATE_GRAIN - millis(sent));

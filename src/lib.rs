@@ -29,6 +29,7 @@ pub mod render;
 pub mod report;
 pub mod source;
 pub mod store;
+mod sync;
 pub mod tree;
 pub mod verify;
 

@@ -15,12 +15,13 @@ use crate::fetch::{Fetch, Selection};
 use crate::model::{GroupId, Timestamp};
 use crate::store::Store;
 use crate::store::row::{GroupRow, StreamRow};
+use crate::sync::lock;
 use futures_util::StreamExt;
 use lines::Lines;
 use pick::Globs;
 use std::collections::HashSet;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Streams that are looked at side by side: enough to fill the quotas, few enough for the service's limit of running queries.
 const SIDE_BY_SIDE: usize = 8;
@@ -124,12 +125,12 @@ impl Bench {
     }
 
     fn is_refused(&self, group: GroupId) -> bool {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(&group)
+        lock(&self.refused).contains(&group)
     }
 
     /// True the first time.
     fn note_refusal(&self, group: GroupId) -> bool {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(group)
+        lock(&self.refused).insert(group)
     }
 }
 

@@ -8,13 +8,14 @@ mod queue;
 
 use super::Failure;
 use crate::model::printable;
+use crate::sync::lock;
 use queue::Queue;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -102,7 +103,7 @@ impl Log {
         };
         let (file, written) = open(path).map_err(failed)?;
         let new = Target::File { path: path.to_owned(), file, written, cap };
-        *self.orders.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+        *lock(&self.orders.target) = Some(new);
         Ok(())
     }
 
@@ -120,7 +121,7 @@ impl Log {
 
 impl Orders {
     fn carry_out(&self, target: Target) -> Target {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(target);
+        let mut target = lock(&self.target).take().unwrap_or(target);
         if self.reopen.swap(false, Ordering::Relaxed) {
             target.reopen();
         }

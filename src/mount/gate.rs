@@ -4,6 +4,7 @@
 //! inode under an mmap reader (SIGBUS). Each waits for the other, but never for ever: the inotify thread's call may wait behind
 //! somebody's seek, which may wait for the notifier.
 
+use crate::sync::lock;
 use crate::tree::Ino;
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -28,7 +29,7 @@ pub(super) struct Passage<'a> {
 impl Gate {
     /// Enters, after the other has left or patience is over.
     pub(super) fn enter(&self, ino: Ino) -> Passage<'_> {
-        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = lock(&self.busy);
         let (mut busy, _) = self
             .freed
             .wait_timeout_while(busy, PATIENCE, |busy| busy.contains(&ino))
@@ -41,7 +42,7 @@ impl Gate {
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         if let Some(ino) = self.ino {
-            self.gate.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&ino);
+            lock(&self.gate.busy).remove(&ino);
             self.gate.freed.notify_all();
         }
     }

@@ -5,9 +5,10 @@
 //! of them may wait for one slow service.
 
 use super::caller::{field, text};
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 /// How often a waiting thread is looked at.
@@ -72,7 +73,7 @@ struct Looks(Mutex<HashMap<u32, (Instant, bool)>>);
 impl Looks {
     /// Whether nothing waits for the process: then nothing does that was sent to all of it, or ends all of it.
     fn is_quiet(&self, process: u32) -> bool {
-        let looks = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = || lock(&self.0);
         if let Some((at, is_quiet)) = looks().get(&process)
             && at.elapsed() < FRESH
         {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here costs a wake-up a notice: the thread that stands by looks a few times a second while notices come, and sleeps otherwise.
 
+use crate::sync::lock;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ struct State {
 
 impl Lead {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The leader begins with something that may take long.

@@ -24,6 +24,7 @@ pub mod unmount;
 mod watchers;
 
 use crate::error::{Error, ErrorKind};
+use crate::sync::lock;
 use crate::tree::Tree;
 use adapter::Adapter;
 use answer::Answerer;
@@ -118,7 +119,7 @@ impl Mount {
 
     /// Waits until the mount is gone, by whomever.
     pub fn wait(&self) {
-        let over = self.state.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = lock(&self.state.over);
         drop(self.state.changed.wait_while(over, |over| !*over).unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -147,7 +148,7 @@ impl Mount {
 
 impl State {
     fn end(&self) {
-        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.over) = true;
         self.changed.notify_all();
     }
 }
@@ -159,7 +160,7 @@ fn watch(tree: &Tree, calls: Calls, state: &State) {
     read_ahead::raise(device);
     let (mut looked, mut requests) = (Instant::now(), 0);
     loop {
-        let over = state.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = lock(&state.over);
         let waited = state.changed.wait_timeout_while(over, WATCH_INTERVAL, |over| !*over);
         if *waited.unwrap_or_else(PoisonError::into_inner).0 {
             return;

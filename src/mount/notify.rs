@@ -8,11 +8,12 @@
 use super::gate::Gate;
 use super::inotify::{InotifyEvent, Names};
 use super::lead::Lead;
+use crate::sync::lock;
 use crate::tree::{Ino, Kernel, Notice, Pages, Tree};
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsString;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The tree's way to both threads.
@@ -134,7 +135,7 @@ impl Notices {
     }
 
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// The next notice; `None` if the mount is gone.

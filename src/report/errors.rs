@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use crate::model::Timestamp;
+use crate::sync::lock;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// How many errors are kept.
 pub const KEPT: usize = 100;
@@ -32,7 +33,7 @@ pub(crate) struct Errors(Mutex<VecDeque<Entry>>);
 impl Errors {
     pub(crate) fn push(&self, error: &Error, at: Timestamp) {
         // A panic elsewhere can't leave a ring of finished entries half-written.
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = lock(&self.0);
         if let Some(last) = ring.back_mut()
             && (last.error.kind(), last.error.subject(), last.error.cause())
                 == (error.kind(), error.subject(), error.cause())
@@ -48,7 +49,7 @@ impl Errors {
     }
 
     pub(crate) fn newest_first(&self) -> Vec<Entry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        lock(&self.0).iter().rev().cloned().collect()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Counters of calls: by call and outcome, by group (bounded), and how many ended lately.
 
 use crate::source::{Call, SourceErrorKind};
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Groups that are counted apart; the rest share one counter.
@@ -121,7 +122,7 @@ impl Metrics {
         waited: Duration,
         now: SystemTime,
     ) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.0);
         let one = &mut inner.calls[call as usize];
         one.counts.add(outcome, waited);
         one.recent.add(second_of(now));
@@ -138,7 +139,7 @@ impl Metrics {
 
     /// Each call's numbers, in the order of [`Call::ALL`].
     pub fn calls(&self, now: SystemTime) -> Vec<CallSummary> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = lock(&self.0);
         let summary = |(call, one): (Call, &OneCall)| {
             let mut failures: Vec<_> = one.failures.iter().map(|(kind, count)| (*kind, *count)).collect();
             failures.sort_by_key(|(kind, count)| (u64::MAX - count, *kind as u8));
@@ -149,7 +150,7 @@ impl Metrics {
 
     /// The `max` groups with most calls; those beyond the bound together at the end.
     pub fn groups(&self, max: usize) -> Vec<GroupSummary> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = lock(&self.0);
         let mut named: Vec<_> = inner.groups.iter().collect();
         named.sort_by(|a, b| b.1.total().cmp(&a.1.total()).then(a.0.cmp(b.0)));
         let mut summaries: Vec<_> = named

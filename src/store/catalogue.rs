@@ -29,6 +29,7 @@ use super::disk::{Disk, RealDisk};
 use super::row::Vouch;
 use super::{StoreError, StoreErrorKind};
 use crate::model::{GroupId, Timestamp};
+use crate::sync::lock;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
@@ -362,21 +363,21 @@ impl Catalogue {
     /// Something that a listing of `parent` shows may have changed. Called after the commit: who lists between the two sees the
     /// new rows under the old number, which costs a listing more and hides nothing.
     fn listing_changed(&self, parent: u64) {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner).entry(parent).or_default() += 1;
+        *lock(&self.changes).entry(parent).or_default() += 1;
     }
 
     /// A number that is another one once something has changed that a listing of this group (`None`: of the groups) shows.
     pub(crate) fn listing_version(&self, group: Option<GroupId>) -> u64 {
         let parent = group.map_or(ROOT, |id| id.0);
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).get(&parent).copied().unwrap_or(0)
+        lock(&self.changes).get(&parent).copied().unwrap_or(0)
     }
 
     fn lock_touched(&self) -> MutexGuard<'_, HashMap<u64, Timestamp>> {
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.touched)
     }
 
     fn lock_vouches(&self) -> MutexGuard<'_, HashMap<u64, Vouch>> {
-        self.vouches.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.vouches)
     }
 }
 

@@ -5,10 +5,11 @@
 
 use super::disk::DiskFile;
 use super::index::{BLOCK_HEADER, BlockHead, Entry, FILE_HEADER_MAX, Identity};
-use super::live::{Context, Filed, Live, lock};
+use super::live::{Context, Filed, Live};
 use super::trouble::is_missing;
 use super::{Counts, StoreError};
 use crate::model::{Hours, LogEvent, Span, StreamId, Timestamp};
+use crate::sync::lock;
 use std::path::PathBuf;
 use std::sync::Arc;
 

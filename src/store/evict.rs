@@ -7,9 +7,10 @@
 //! The catalogue is told first: a crash in between leaves a file that nobody counts, which the next eviction takes, while a file that is
 //! counted and gone would look like damage.
 
-use super::live::{Context, lock};
+use super::live::Context;
 use super::{StoreError, StoreErrorKind, aside, rendition};
 use crate::model::StreamId;
+use crate::sync::lock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

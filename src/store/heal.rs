@@ -9,10 +9,11 @@
 use super::catalogue::Place;
 use super::directory::IndexFile;
 use super::disk::DiskFile;
-use super::live::{Context, Filed, Held, Live, lock};
+use super::live::{Context, Filed, Held, Live};
 use super::verify::{is_whole, spans, text_of};
 use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
+use crate::sync::lock;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -15,12 +15,13 @@ use super::rendition::Rendition;
 use super::trouble::is_missing;
 use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
+use crate::sync::lock;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -86,11 +87,6 @@ impl Busy {
     pub(crate) fn has(&self, id: StreamId) -> bool {
         self.since.contains(&id) || self.before.contains(&id)
     }
-}
-
-/// The guard of a lock whose holders can't leave anything half done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Context {

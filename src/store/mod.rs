@@ -35,6 +35,7 @@ mod tests;
 
 use crate::model::{GroupId, Hours, LogEvent, LogGroup, LogStream, Span, StreamId, Timestamp};
 use crate::render::Format;
+use crate::sync::lock;
 use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
 pub use evict::{Limits, MinFree};
@@ -304,7 +305,7 @@ impl Store {
     pub fn set_vouch(&self, id: GroupId, vouch: Vouch) -> Result<(), StoreError> {
         self.context.catalogue.set_vouch(id, vouch);
         let due = {
-            let mut last = live::lock(&self.vouched);
+            let mut last = lock(&self.vouched);
             let due = last.is_none_or(|at| at.elapsed() >= VOUCH_EVERY);
             if due {
                 *last = Some(std::time::Instant::now());
@@ -388,18 +389,18 @@ impl Store {
 
     /// Streams on whose files the disk failed, and which weren't healed yet.
     pub fn sick(&self) -> Vec<StreamId> {
-        live::lock(&self.context.sick).iter().copied().collect()
+        lock(&self.context.sick).iter().copied().collect()
     }
 
     /// Reading found that the disk fails on this stream's files.
     pub fn is_sick(&self, id: StreamId) {
-        live::lock(&self.context.sick).insert(id);
+        lock(&self.context.sick).insert(id);
     }
 
     /// Whether committed events of this stream aren't shown yet: they could not be written to the file that the kernel reads. Any append to
     /// the stream tries it again, an empty one too.
     pub fn is_unshown(&self, id: StreamId) -> bool {
-        live::lock(&self.context.unshown).contains_key(&id)
+        lock(&self.context.unshown).contains_key(&id)
     }
 
     /// How many events of each kind are stored with a timestamp inside `span`.
@@ -462,13 +463,13 @@ impl Store {
 
     /// Sets how large the cache may grow. If it is larger already, [`Store::make_room`] or the next commit takes text away.
     pub fn set_limits(&self, limits: Limits) {
-        *live::lock(&self.context.limits) = limits;
-        *live::lock(&self.context.nothing_to_evict) = None;
+        *lock(&self.context.limits) = limits;
+        *lock(&self.context.nothing_to_evict) = None;
     }
 
     /// How large the cache may grow.
     pub fn limits(&self) -> Limits {
-        *live::lock(&self.context.limits)
+        *lock(&self.context.limits)
     }
 
     /// Streams whose text was taken away since the store was opened.
@@ -515,7 +516,7 @@ impl Store {
     /// Moves live rows of streams that got none since the pass before the last one into files: a few at a time, others' commits in
     /// between.
     pub async fn move_quiet_rows(&self) -> Result<(), StoreError> {
-        live::lock(&self.context.busy).turn();
+        lock(&self.context.busy).turn();
         let mut after = StreamId(0);
         while let Some(upto) = self.ask(|reply| Request::MoveQuiet { after, reply }).await? {
             after = upto;

@@ -18,7 +18,8 @@
 
 use super::StoreError;
 use super::disk::DiskFile;
-use super::live::{Context, Held, Live, State, lock};
+use super::live::{Context, Held, Live, State};
+use crate::sync::lock;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

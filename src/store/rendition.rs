@@ -7,9 +7,10 @@
 
 use super::catalogue::Size;
 use super::disk::DiskFile;
-use super::live::{Context, Live, lock};
+use super::live::{Context, Live};
 use super::{StoreError, evict};
 use crate::render::{Format, render};
+use crate::sync::lock;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};

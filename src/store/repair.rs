@@ -7,10 +7,11 @@
 use super::directory::{Block, IndexFile};
 use super::disk::DiskFile;
 use super::index::Entry;
-use super::live::{Context, Held, Live, lock};
+use super::live::{Context, Held, Live};
 use super::verify::{is_whole, spans, text_of};
 use super::{Store, StoreError, event_key};
 use crate::model::{LogEvent, Span, StreamId, Timestamp};
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

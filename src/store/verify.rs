@@ -7,8 +7,9 @@ use super::StoreError;
 use super::directory::{Block, IndexFile};
 use super::disk::DiskFile;
 use super::index::Entry;
-use super::live::{Context, Filed, Live, lock};
+use super::live::{Context, Filed, Live};
 use super::trouble::is_missing;
+use crate::sync::lock;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -1,11 +1,12 @@
 //! `.cwlogs/`: the mount about itself.
 
 use super::attr::Attributes;
-use super::inode::{Node, lock};
+use super::inode::Node;
 use super::{Handle, Tree};
 use crate::model::Timestamp;
 use crate::report::errors::Entry;
 use crate::report::status::StatusFacts;
+use crate::sync::lock;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -6,7 +6,7 @@
 //! *Told* is what [`Inodes`] remembers of the last announcement when nobody has the file open.
 
 use super::growth_notifier::GrowthNotifier;
-use super::inode::{Ino, Inodes, lock};
+use super::inode::{Ino, Inodes};
 use super::kernel::{Kernel, Pages};
 use super::making::Making;
 use super::passthrough::{LEAST, Mode, Open};
@@ -15,6 +15,7 @@ use crate::fetch::{Stream, Wanted};
 use crate::model::{Timestamp, printable};
 use crate::patience::Deadline;
 use crate::store::{Reader, Store, StoreError, StoreErrorKind};
+use crate::sync::lock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

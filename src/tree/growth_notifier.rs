@@ -4,9 +4,9 @@
 //! file whose size the kernel has waits for its task a moment, together with others, and most never get one.
 
 use super::file::File;
-use super::inode::lock;
 use super::kernel::{Kernel, Notice};
 use crate::fetch::Progress;
+use crate::sync::lock;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;

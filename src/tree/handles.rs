@@ -1,10 +1,11 @@
 //! Open handles: each knows how its reads are answered.
 
 use super::file::File;
-use super::inode::{Node, lock};
+use super::inode::Node;
 use super::passthrough::Open;
 use crate::error::Error;
 use crate::fetch::{Follow, GroupWatch, Interest, Stream, Tail};
+use crate::sync::lock;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -5,6 +5,7 @@
 //! inode move the dentry under people's feet), and each format of a stream is one.
 
 use crate::model::{GroupId, StreamId};
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Mutex;
@@ -187,11 +188,6 @@ impl Inodes {
     pub(crate) fn is_quiet(&self, ino: Ino) -> bool {
         !lock(&self.unanswered).contains_key(&ino)
     }
-}
-
-/// Locks; a panic elsewhere must not take this down too.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use super::asks::Asks;
 use super::attr::{Attributes, SHORT};
 use super::caller::{Caller, SystemCall};
-use super::inode::{Ino, Node, lock};
+use super::inode::{Ino, Node};
 use super::reader::lists_folders;
 use super::{File, Tree};
 use crate::fetch::Follow;
 use crate::model::Timestamp;
 use crate::store::row::StreamRow;
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

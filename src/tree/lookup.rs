@@ -1,11 +1,12 @@
 //! Names to inodes.
 
 use super::attr::{Attributes, Entry, LONG};
-use super::inode::{Alias, Ino, Node, ROOT, Show, lock};
+use super::inode::{Alias, Ino, Node, ROOT, Show};
 use super::reader::Behaviour;
 use super::{Caller, Tree, control};
 use crate::error::{Error, ErrorKind};
 use crate::model::GroupId;
+use crate::sync::lock;
 use std::ffi::OsStr;
 use std::sync::atomic::Ordering;
 

@@ -2,9 +2,9 @@
 //! goes on; once no open file and no waiter is left, the making stops where it is.
 
 use super::file::File;
-use super::inode::lock;
 use crate::error::{Error, ErrorKind};
 use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::sync::lock;
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::watch;
 

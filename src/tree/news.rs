@@ -1,11 +1,12 @@
 //! What the service has new: names for folders that somebody watches.
 
 use super::Tree;
-use super::inode::{Alias, Ino, Node, Show, lock};
+use super::inode::{Alias, Ino, Node, Show};
 use super::kernel::Notice;
 use crate::error::Error;
 use crate::fetch::News;
 use crate::model::{GroupId, StreamId};
+use crate::sync::lock;
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;

@@ -4,8 +4,8 @@
 //! reverse, fails with EIO. So the mode is the file's. It is chosen at the first open and kept to the last release, as the tree counts
 //! them: an open counts from before its answer to after its release, so the kernel never has one more than this knows of.
 
-use super::inode::lock;
 use crate::store::Passthrough;
+use crate::sync::lock;
 use std::any::Any;
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -2,9 +2,10 @@
 //! opens a file again. The tables are bounded; the oldest processes are dropped.
 
 use super::caller::SystemCall;
-use super::inode::{Ino, lock};
+use super::inode::Ino;
 use super::reader::Process;
 use super::walks::{Key, Walks};
+use crate::sync::lock;
 use lru::LruCache;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;

@@ -4,8 +4,9 @@
 //! for names that nobody has; a name that is there is for free. One more waits a moment for its turn. What gets none is answered by the
 //! folder's listing, which serves all of them: a name that wasn't asked for may be there, and is never denied unseen.
 
-use super::inode::{Ino, lock};
+use super::inode::Ino;
 use crate::error::Error;
+use crate::sync::lock;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};

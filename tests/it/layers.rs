@@ -17,7 +17,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("config", &["cli", "mount", "tree", "fetch", "store", "source"]),
     ("cli", &["config", "fetch", "store"]),
 ];
-const LEAVES: &[&str] = &["model", "error", "clock", "patience", "render", "report"];
+const LEAVES: &[&str] = &["sync", "model", "error", "clock", "patience", "render", "report"];
 
 /// (crate, where alone it may be named).
 const KEPT_IN: &[(&str, &[&str])] =

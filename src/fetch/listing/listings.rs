@@ -18,9 +18,10 @@ use crate::model::{GroupId, StreamId, Timestamp};
 use crate::report::Report;
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError};
+use crate::sync::lock;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -392,11 +393,6 @@ async fn follow(
         Verdict::Wait(Some(until)) => drop(timeout_at(until, progress.changed()).await),
     }
     Ok(true)
-}
-
-/// Every critical section in this room leaves its table whole, so a panic elsewhere doesn't spoil it.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! an error, never a no.
 
 use crate::error::{Error, ErrorKind};
-use crate::fetch::listing::listings::{Found, Listings, ROOT, lock};
+use crate::fetch::listing::listings::{Found, Listings, ROOT};
 use crate::fetch::listing::progress::{Folder, Phase, Progress};
 use crate::fetch::listing::selection::{possible_group, possible_stream, shows_group, shows_stream};
 use crate::fetch::service::priority::Priority;
@@ -21,6 +21,7 @@ use crate::model::GroupId;
 use crate::patience::{Deadline, before};
 use crate::store::names::{Names, longest_piece};
 use crate::store::row::{GroupRow, Named, StreamRow};
+use crate::sync::lock;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;

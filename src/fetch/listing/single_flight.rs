@@ -2,6 +2,7 @@
 //!
 //! A flight belongs to whoever waits for it. It is polled by them, goes on while one of them is left, and ends with the last.
 
+use crate::sync::lock;
 use futures_util::future::{FutureExt, Shared, WeakShared};
 use lru::LruCache;
 use std::collections::HashMap;
@@ -9,7 +10,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use tokio::time::Instant;
 
 type Boxed<V> = Pin<Box<dyn Future<Output = V> + Send>>;
@@ -25,7 +26,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
 
     /// The flight for `key`: the one under way, or what `start` makes.
     pub(crate) fn join(&self, key: K, start: impl FnOnce() -> Boxed<V>) -> Shared<Boxed<V>> {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = lock(&self.0);
         if let Some(flight) = flights.get(&key).and_then(WeakShared::upgrade).filter(|f| f.peek().is_none()) {
             return flight;
         }
@@ -52,12 +53,12 @@ impl<K: Hash + Eq> Remembered<K> {
 
     /// It holds until `until`.
     pub(crate) fn insert(&self, key: K, until: Instant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(key, until);
+        lock(&self.0).put(key, until);
     }
 
     /// Whether it holds now.
     pub(crate) fn contains(&self, key: &K) -> bool {
-        let mut lru = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lru = lock(&self.0);
         let live = lru.peek(key).is_some_and(|until| Instant::now() < *until);
         if !live {
             lru.pop(key);
@@ -67,7 +68,7 @@ impl<K: Hash + Eq> Remembered<K> {
 
     /// Forgets all.
     pub(crate) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.0).clear();
     }
 }
 

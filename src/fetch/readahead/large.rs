@@ -8,9 +8,10 @@
 use crate::fetch::download::first_copy;
 use crate::fetch::stream::access_pattern::{Order, Place};
 use crate::fetch::stream::cursor::Via;
-use crate::fetch::stream::state::{Group, Streams, lock};
+use crate::fetch::stream::state::{Group, Streams};
 use crate::model::StreamId;
 use crate::source::Call;
+use crate::sync::lock;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;

@@ -7,10 +7,11 @@
 use crate::error::{Error, ErrorKind};
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
-use crate::fetch::stream::state::{Stream, Streams, lock};
+use crate::fetch::stream::state::{Stream, Streams};
 use crate::model::StreamId;
 use crate::render::Format;
 use crate::store::{StoreError, StoreErrorKind};
+use crate::sync::lock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -19,8 +19,9 @@ use crate::source::{
     Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,
     LogSource, Page, Quotas, SourceError, SourceErrorKind,
 };
+use crate::sync::lock;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -278,7 +279,7 @@ impl Service {
     /// Notes how a request that was sent at `sent` ended; since when none has got through.
     fn note(&self, sent: Instant, failure: Option<SourceErrorKind>) -> Instant {
         let now = Instant::now();
-        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outage = lock(&self.outage);
         if !matches!(failure, Some(SourceErrorKind::Network | SourceErrorKind::Timeout)) {
             *outage = None;
             self.answered.send_replace(now);
@@ -294,7 +295,7 @@ impl Service {
         if priority != Priority::Refreshing {
             return std::future::pending().await;
         }
-        let known = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *lock(&self.outage);
         let known = known.is_some_and(|outage| outage.since + OUTAGE_PATIENCE <= outage.last);
         let bound = if known { SILENCE_AGAIN } else { SILENCE };
         loop {
@@ -308,7 +309,7 @@ impl Service {
 
     /// Whether the network has been gone for a while, and was so a moment ago.
     fn is_outage(&self) -> bool {
-        let outage = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let outage = *lock(&self.outage);
         outage.is_some_and(|outage| {
             outage.since + OUTAGE_PATIENCE <= outage.last && Instant::now() < outage.last + OUTAGE_PAUSE
         })
@@ -316,7 +317,7 @@ impl Service {
 
     fn budget<R>(&self, call: Call, with: impl FnOnce(&mut RetryBudget) -> R) -> R {
         // Numbers only: a panic elsewhere can't leave them half written.
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = lock(&self.budgets);
         with(
             &mut budgets[match call {
                 Call::DescribeLogGroups => 0,

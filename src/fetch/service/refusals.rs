@@ -6,8 +6,9 @@
 //! can't be read at all is none of these streams' fault: for a minute they are asked one by one, as if such pages were refused.
 
 use crate::source::{Call, SourceError, SourceErrorKind};
+use crate::sync::lock;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ pub(crate) struct Refusals(Mutex<HashMap<(Call, String), (Instant, SourceError)>
 impl Refusals {
     /// The refusal that holds for a call about a group, if there is one.
     pub(crate) fn get(&self, call: Call, group: &str) -> Option<SourceError> {
-        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusals = lock(&self.0);
         if refusals.is_empty() {
             return None;
         }
@@ -49,7 +50,7 @@ impl Refusals {
         // still be asked for.
         let is_by_stream = error.kind == SourceErrorKind::Invalid || error.call == Call::GetLogEvents;
         if is_by_stream && EVENT_CALLS.iter().any(|call| self.get(*call, group).is_some()) {
-            let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut refusals = lock(&self.0);
             for other in EVENT_CALLS.into_iter().filter(|other| *other != error.call) {
                 let key = (other, group.to_owned());
                 if refusals.get(&key).is_some_and(|(at, _)| at.elapsed() >= REMEMBERED_IN_NEED) {
@@ -58,7 +59,7 @@ impl Refusals {
             }
             return;
         }
-        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = lock(&self.0);
         if refusals.len() >= MOST {
             refusals.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
         }

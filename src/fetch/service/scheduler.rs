@@ -8,8 +8,9 @@
 use crate::fetch::service::priority::Priority;
 use crate::fetch::service::token_bucket::{CLASSES, Next, TokenBucket, class};
 use crate::source::{Call, Quotas};
+use crate::sync::lock;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -140,7 +141,7 @@ impl Scheduler {
 impl Gate {
     /// The state is numbers and queues that every critical section leaves whole, so a panic elsewhere doesn't spoil it.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

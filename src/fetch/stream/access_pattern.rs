@@ -4,8 +4,8 @@
 //! folder. A walk goes in the listing's order (`grep -r`, `find`) or in that of the names (a shell's `*`): its last step tells which.
 //! One sweep at a time reads ahead of all who walk.
 
-use crate::fetch::stream::state::lock;
 use crate::model::StreamId;
+use crate::sync::lock;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;

@@ -5,8 +5,8 @@
 //! than [`HOLD`].
 
 use crate::fetch::service::fault::Fault;
-use crate::fetch::stream::state::lock;
 use crate::model::{Span, Timestamp};
+use crate::sync::lock;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;

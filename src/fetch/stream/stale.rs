@@ -6,8 +6,9 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::model::{GroupId, StreamId, Timestamp};
+use crate::sync::lock;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Entries that are kept; what fails beyond that is counted only.
 const MOST: usize = 4096;
@@ -112,7 +113,7 @@ impl StaleCopies {
 
     /// The table is whole after every critical section.
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -36,10 +36,11 @@ use crate::report::status::{Followed, Transfer};
 use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceError, SourceErrorKind, halved};
 use crate::store::StoreError;
 use crate::store::row::{StreamRow, Vouch};
+use crate::sync::lock;
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -55,11 +56,6 @@ pub(crate) trait Lister: Send + Sync {
     fn is_current(&self, group: GroupId, stream: StreamId) -> bool;
     /// Reads the newest page of the group's listing. Fails if it can't be kept.
     async fn renew(&self, group: GroupId) -> Result<(), StoreError>;
-}
-
-/// Locks; a panic elsewhere leaves the small tables of this room usable.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Every live stream and the groups they are in.

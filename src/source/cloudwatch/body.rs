@@ -8,6 +8,7 @@
 
 use crate::model::{LogEvent, Timestamp};
 use crate::source::{EventPage, FilterPage};
+use crate::sync::lock;
 use aws_sdk_cloudwatchlogs::config::http::HttpResponse;
 use aws_sdk_cloudwatchlogs::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_cloudwatchlogs::config::{ConfigBag, FrozenLayer, Intercept, RuntimeComponents, RuntimePlugin};
@@ -21,7 +22,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use text::{Bytes, Text, loosely};
 
 mod listing;
@@ -55,7 +56,7 @@ impl<P> Arrival<P> {
 
     /// The page, if the answer was read here.
     pub(crate) fn take(&self) -> Option<Read<P>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 }
 
@@ -105,7 +106,7 @@ impl<P: Direct> DeserializeResponse for Reader<P> {
         cfg: &ConfigBag,
     ) -> Result<Output, OrchestratorError<Error>> {
         if let Some(page) = response.body().bytes().and_then(P::read) {
-            *self.arrival.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(page);
+            *lock(&self.arrival.0) = Some(page);
             return Ok(P::stand_in());
         }
         match self.sdk.load::<SharedResponseDeserializer>() {

@@ -7,6 +7,7 @@
 
 use crate::clock::ServiceClock;
 use crate::model::Timestamp;
+use crate::sync::lock;
 use aws_sdk_cloudwatchlogs::config::http::HttpResponse;
 use aws_sdk_cloudwatchlogs::config::interceptors::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
@@ -17,7 +18,7 @@ use aws_sdk_cloudwatchlogs::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_async::time::TimeSource;
 use serde::Deserialize;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The service takes requests that are signed up to 5 minutes off its clock. A clock that moved by less than this was not the reason
@@ -97,11 +98,11 @@ impl Exchange {
     }
 
     fn times(&self) -> Times {
-        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.times)
     }
 
     fn note(&self, note: impl FnOnce(&mut Times)) {
-        note(&mut self.times.lock().unwrap_or_else(PoisonError::into_inner));
+        note(&mut lock(&self.times));
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is left out of answers because its name is no text, told now and then.
 
 use crate::source::Call;
+use crate::sync::lock;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -40,7 +41,7 @@ impl LeftOut {
 
     fn is_news(&self, group: &str, name: &[u8]) -> bool {
         // Each statement leaves it whole, so a panic elsewhere can't have left it broken.
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.0);
         if told.since.elapsed() >= INTERVAL {
             *told = Told { since: Instant::now(), names: HashSet::new() };
         }

@@ -6,7 +6,8 @@
 use super::schedule::{Schedule, mix};
 use super::text::Writer;
 use crate::model::{LogEvent, LogStream, Timestamp};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::sync::lock;
+use std::sync::{Arc, Mutex};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const SECOND: i64 = 1000;
@@ -102,7 +103,7 @@ impl Group {
         {
             let count = ((now.0 - births.epoch) / births.every + 1) as usize;
             // Nothing but whole streams is pushed, so a panic elsewhere can't have left half of one.
-            let mut born = births.born.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut born = lock(&births.born);
             while born.len() < count {
                 let place = born.len() as u64;
                 let at = births.epoch + place as i64 * births.every;

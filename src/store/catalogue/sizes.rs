@@ -8,9 +8,10 @@
 use super::{Catalogue, SIZES};
 use crate::model::StreamId;
 use crate::store::StoreError;
+use crate::sync::lock;
 use redb::WriteTransaction;
 use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 /// A stream's number and the format's.
 type Key = (u64, u64);
@@ -58,7 +59,7 @@ impl Catalogue {
     }
 
     fn lock_sizes(&self) -> MutexGuard<'_, Sizes> {
-        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sizes)
     }
 }
 
