@@ -4,6 +4,7 @@ mod download;
 mod follow;
 mod freshness;
 mod listing;
+mod open;
 mod readahead;
 mod repair;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::fetch::Fetch;
-use crate::fetch::freshness::refresh;
+use crate::fetch::freshness::one_stream;
 use crate::fetch::listing::selection;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
@@ -77,7 +77,7 @@ impl Stream {
         let trust = Trust::of(&self.streams.shared.clock);
         let from = edge(&self.row()?.extent, self.group.chain(trust), settle_after, trust).min(settled);
         let waits = Arc::new(());
-        let read = refresh::read_from(self.clone(), Priority::Waiting, from, Arc::downgrade(&waits)).await;
+        let read = one_stream::read_from(self.clone(), Priority::Waiting, from, Arc::downgrade(&waits)).await;
         read.map_err(|fault| fault.about(&self.subject))
     }
 

@@ -8,15 +8,14 @@
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::fetch::download::parallel::{self, Long};
-use crate::fetch::freshness::refresh;
-use crate::fetch::readahead::prefetch;
+use crate::fetch::freshness::one_stream;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Seal, commit_one};
-use crate::fetch::stream::cursor::Via;
 use crate::fetch::stream::drain::{Drained, Read, ahead, drain};
 use crate::fetch::stream::stale::By;
 use crate::fetch::stream::state::Stream;
+use crate::fetch::stream::via::Via;
 use crate::fetch::stream::watermark::{Trust, settles};
 use crate::model::{Span, Timestamp};
 use crate::sync::lock;
@@ -30,29 +29,6 @@ const DOUBTS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis
 
 /// How often the end is read again because of checks under way meanwhile; each try is short, so one is nearly always enough.
 const JOIN_TRIES: usize = 3;
-
-/// Who waits for a download, and whether one runs.
-#[derive(Debug, Default)]
-pub(crate) struct Downloads {
-    /// All who are interested.
-    held: usize,
-    /// Those of them who wait.
-    waiting: usize,
-    running: bool,
-    began: Timestamp,
-}
-
-impl Downloads {
-    /// Whether a transfer is under way.
-    pub(crate) fn is_running(&self) -> bool {
-        self.running
-    }
-
-    /// When the transfer under way began.
-    pub(crate) fn since(&self) -> Option<Timestamp> {
-        self.running.then_some(self.began)
-    }
-}
 
 /// Somebody is interested in a download; the last one dropped stops it after the page in flight.
 pub struct Interest {
@@ -92,13 +68,9 @@ impl Drop for Interest {
     }
 }
 
-/// Starts the download unless it runs or there is nothing to do.
-pub(crate) fn start(stream: &Arc<Stream>) -> Interest {
-    let (interest, is_news) = Interest::new(stream, true, Via::Get);
-    if is_news {
-        prefetch::opened_cold(stream);
-    }
-    interest
+/// Starts the download unless it runs or there is nothing to do; tells whether one runs that nobody waited for.
+pub(crate) fn start(stream: &Arc<Stream>) -> (Interest, bool) {
+    Interest::new(stream, true, Via::Get)
 }
 
 /// Downloads a stream that nobody waits for yet, for as long as the future lives; ends with the download, whatever becomes of it.
@@ -116,11 +88,11 @@ pub(crate) async fn ahead_of_readers(stream: &Arc<Stream>, via: Via) {
     }
 }
 
-/// Until the stream is complete.
-pub(crate) async fn wait(stream: &Arc<Stream>) -> Result<(), Error> {
+/// Until the stream is complete, by the download that `begin` begins.
+pub(crate) async fn wait(stream: &Arc<Stream>, begin: impl FnOnce() -> Interest) -> Result<(), Error> {
     let mut progress = stream.progress();
     let seen = progress.borrow_and_update().failure.as_ref().map_or(0, |f| f.0);
-    let _interest = start(stream);
+    let _interest = begin();
     loop {
         {
             let now = progress.borrow_and_update();
@@ -251,7 +223,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     last.doubted = Some(is_doubtful);
     stream.doubted.store(is_doubtful, Ordering::Relaxed);
     last.beat = true;
-    refresh::was_read(&stream, began);
+    one_stream::was_read(&stream, began);
     commit_one(&stream.streams, last).await?;
     if is_doubtful {
         stream.is_up_to_date(By::Read);

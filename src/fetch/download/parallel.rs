@@ -7,13 +7,14 @@
 
 use crate::clock::Moment;
 use crate::fetch::download::windows::{Id, Windows};
-use crate::fetch::freshness::check::is_over;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Committed};
-use crate::fetch::stream::cursor::{Cursor, Taken, Via};
+use crate::fetch::stream::cursor::{Cursor, Taken};
 use crate::fetch::stream::drain::{Drained, done, spawn_commits};
+use crate::fetch::stream::page::is_over;
 use crate::fetch::stream::state::Stream;
+use crate::fetch::stream::via::Via;
 use crate::fetch::stream::watermark::AHEAD;
 use crate::model::Timestamp;
 use crate::source::{Call, SourceErrorKind};
@@ -25,8 +26,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
-/// Pages that all reads together hold ahead of their heads; a page is a megabyte of messages at most.
-pub(crate) const AHEAD_PAGES: usize = 72;
 /// Pages of one commit.
 const COMMIT: usize = 4;
 /// Most readers by each call.

@@ -16,11 +16,13 @@
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Committed, commit};
-use crate::fetch::stream::cursor::{Cursor, EMPTY_RUN, TOKEN_TRIES, Via};
+use crate::fetch::stream::cursor::{Cursor, EMPTY_RUN, TOKEN_TRIES};
 use crate::fetch::stream::merge::Pass;
+use crate::fetch::stream::page::{HALF_EVENTS, NAMES, is_half_full};
 use crate::fetch::stream::state::{Group, Stream, Streams};
+use crate::fetch::stream::tail_buffer::TailBuffer;
+use crate::fetch::stream::via::Via;
 use crate::fetch::stream::watermark::OVERLAP;
-use crate::fetch::tail::Tail;
 use crate::model::{LogEvent, StreamId, Timestamp};
 use crate::source::{Call, FilterEvents};
 use crate::store::row::Extent;
@@ -28,11 +30,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Names that one FilterLogEvents call takes.
-pub(crate) const NAMES: usize = 100;
-/// A page with more events, or more bytes of messages, than this is more than half full.
-const HALF_EVENTS: usize = 5_000;
-const HALF_BYTES: usize = 512 << 10;
 /// Pages of one poll; the next poll goes on.
 const PAGES: usize = 50;
 /// Of so many polls without news, one looks only behind what is known. What is older and late by less than this waits a poll longer.
@@ -51,7 +48,7 @@ pub(crate) struct Target {
     /// Up to this moment each taker of its events has all that the service showed.
     pub(crate) asked: Timestamp,
     /// Tails that read its end alone.
-    pub(crate) tails: Vec<Arc<Tail>>,
+    pub(crate) tails: Vec<Arc<TailBuffer>>,
     /// This poll stands for a read of the late window too.
     pub(crate) deep: bool,
     /// Polls in a row that brought it nothing.
@@ -146,7 +143,7 @@ pub(crate) struct How {
 
 /// Polls `targets`.
 pub(crate) async fn poll(streams: Arc<Streams>, group: Arc<Group>, targets: Vec<Target>, how: How) -> Outcome {
-    let takers: HashMap<StreamId, Vec<Arc<Tail>>> =
+    let takers: HashMap<StreamId, Vec<Arc<TailBuffer>>> =
         targets.iter().map(|target| (target.stream.id, target.tails.clone())).collect();
     let outcome = ask(streams, group, targets, how).await;
     for (id, at) in &outcome.asked {
@@ -247,12 +244,6 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
     })
     .await;
     running.into_iter().filter_map(|(_, output)| output).collect()
-}
-
-/// More than half of what a page can hold.
-pub(crate) fn is_half_full<'a>(events: impl Iterator<Item = &'a LogEvent>) -> bool {
-    let (count, bytes) = events.fold((0, 0), |(n, b), e| (n + 1, b + e.message.len() + 26));
-    count > HALF_EVENTS || bytes > HALF_BYTES
 }
 
 /// Whether a page stopped before events that are known to exist.
@@ -520,15 +511,6 @@ mod tests {
         assert_eq!(next_reach(WINDOW, WINDOW, 20_000, 19_000), WINDOW, "catching up");
         assert_eq!(next_reach(WINDOW / 4, WINDOW, 10, 10), WINDOW / 2);
         assert_eq!(next_reach(OVERLAP, WINDOW, 20_000, 0), OVERLAP);
-    }
-
-    #[test]
-    fn half_full_by_count_or_bytes() {
-        let event =
-            |n: usize| LogEvent { timestamp: Timestamp(0), ingestion_time: Timestamp(0), message: "x".repeat(n) };
-        assert!(!is_half_full(std::iter::repeat_n(&event(1), 5_000)));
-        assert!(is_half_full(std::iter::repeat_n(&event(1), 5_001)));
-        assert!(is_half_full(std::iter::repeat_n(&event(HALF_BYTES), 1)));
     }
 
     #[test]

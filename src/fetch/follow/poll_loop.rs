@@ -12,84 +12,26 @@ use crate::fetch::follow::poll::{self, How, Outcome, Target};
 use crate::fetch::freshness::reread::Rereads;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
+use crate::fetch::stream::following::{self, Followed, slowly};
 use crate::fetch::stream::stale::By;
 use crate::fetch::stream::state::{Group, Stream, Streams};
-use crate::model::{StreamId, Timestamp};
+use crate::model::Timestamp;
 use crate::store::row::Extent;
 use crate::sync::lock;
 use futures_util::FutureExt;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Polls after the last guard is gone.
-const LINGER: u32 = 3;
 /// A stream is polled once it has been open for this part of an interval.
 const SETTLED_IN: u32 = 4;
 /// For how long after a cut page polls read on until nothing comes.
 const DRAIN_FOR: Duration = Duration::from_secs(60);
 /// A group that is cheaper to ask by its streams' names is tried as a whole again after this long.
 const WHOLE_AGAIN: Duration = Duration::from_secs(60);
-/// From one poll of the slowly followed streams to the next, if the poll interval isn't longer.
-const SLOWLY: Duration = Duration::from_secs(5);
 /// Longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Who is followed in one group.
-#[derive(Default)]
-pub(crate) struct Following {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    followed: HashMap<StreamId, Followed>,
-    running: bool,
-    /// From the start of a poll to the next, as the quota lets it be; smoothed.
-    interval: Option<Duration>,
-}
-
-struct Followed {
-    stream: Arc<Stream>,
-    /// Shared with each guard. A stream that was let go of as gone and is followed again has another one: guards of before count no
-    /// more.
-    guards: Arc<()>,
-    /// The same of those who follow slowly.
-    slow_guards: Arc<()>,
-    since: Instant,
-    /// It was open for long enough to be polled; until then the open itself has brought all there is.
-    polled: bool,
-    /// Polls since the last guard went.
-    idle: u32,
-    /// When that was, by the service's clock, if its copy was complete then.
-    complete_at: Option<Timestamp>,
-    /// Up to this moment polls have asked for its copy.
-    asked: Option<Timestamp>,
-    /// Polls in a row that brought nothing.
-    quiet: u32,
-}
-
-impl Following {
-    /// How far apart polls are; `None` before the second.
-    pub(crate) fn interval(&self) -> Option<Duration> {
-        let interval = lock(&self.state).interval?;
-        // In tenths of a second, as a person wants it.
-        Some(Duration::from_millis((interval.as_millis() as u64 + 50) / 100 * 100))
-    }
-
-    /// The streams that polls ask for, and those of them that are only followed slowly.
-    pub(crate) fn streams(&self) -> Vec<(Arc<Stream>, bool)> {
-        let state = lock(&self.state);
-        state.followed.values().map(|followed| (followed.stream.clone(), !followed.is_polled())).collect()
-    }
-}
-
-/// How far apart polls of slowly followed streams are.
-pub(crate) fn slowly(interval: Duration) -> Duration {
-    interval.max(SLOWLY)
-}
 
 /// The stream is open, or looked at again and again.
 pub struct Follow {
@@ -97,37 +39,21 @@ pub struct Follow {
     _guard: Arc<()>,
 }
 
-impl Followed {
-    fn new(stream: &Arc<Stream>) -> Followed {
-        Followed {
-            stream: stream.clone(),
-            guards: Arc::default(),
-            slow_guards: Arc::default(),
-            since: Instant::now(),
-            polled: false,
-            idle: 0,
-            complete_at: stream.progress.borrow().complete.then(|| stream.streams.shared.clock.now()),
-            asked: None,
-            quiet: 0,
-        }
+impl Stream {
+    /// Keeps it followed: polled each interval, and three polls after the last guard is gone.
+    pub fn follow(self: &Arc<Self>) -> Follow {
+        start(self)
     }
 
-    fn is_open(&self) -> bool {
-        Arc::strong_count(&self.guards) > 1
+    /// Keeps it followed slowly: polled each few seconds, behind all other calls, together with others of the group. For a complete stream
+    /// whose file is looked at again and again, and isn't open.
+    pub fn follow_slowly(self: &Arc<Self>) -> Follow {
+        start_slowly(self)
     }
 
-    /// It is polled each interval: open, or was until some polls ago.
-    fn is_polled(&self) -> bool {
-        self.is_open() || (self.polled && self.idle <= LINGER)
-    }
-
-    fn is_followed_slowly(&self) -> bool {
-        Arc::strong_count(&self.slow_guards) > 1
-    }
-
-    fn turn(&self) -> Turn {
-        let Followed { stream, asked, complete_at, quiet, .. } = self;
-        Turn { stream: stream.clone(), asked: *asked, complete_at: *complete_at, quiet: *quiet }
+    /// Whether it is polled each interval anyway, since a program has it open.
+    pub fn is_polled(&self) -> bool {
+        is_polled(self)
     }
 }
 
@@ -153,9 +79,12 @@ pub(crate) fn is_polled(stream: &Stream) -> bool {
     lock(&stream.group.following.state).followed.get(&stream.id).is_some_and(Followed::is_polled)
 }
 
-fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed) -> Arc<()>) -> Follow {
+fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed<Arc<Stream>>) -> Arc<()>) -> Follow {
     let mut state = lock(&stream.group.following.state);
-    let guard = guard(state.followed.entry(stream.id).or_insert_with(|| Followed::new(stream)));
+    let guard = guard(state.followed.entry(stream.id).or_insert_with(|| {
+        let complete_at = stream.progress.borrow().complete.then(|| stream.streams.shared.clock.now());
+        Followed::new(stream.clone(), complete_at)
+    }));
     if !state.running && !stream.streams.shared.stopping.is_cancelled() {
         state.running = true;
         stream.streams.shared.tasks.spawn(run(stream.streams.clone(), stream.group.clone()));
@@ -164,13 +93,7 @@ fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed) -> Arc<()>) ->
     Follow { _stream: stream.clone(), _guard: guard }
 }
 
-/// One followed stream's turn.
-struct Turn {
-    stream: Arc<Stream>,
-    asked: Option<Timestamp>,
-    complete_at: Option<Timestamp>,
-    quiet: u32,
-}
+type Turn = following::Turn<Arc<Stream>>;
 
 impl Turn {
     /// Up to when its copy, of this extent, has all that the service showed.
@@ -178,33 +101,6 @@ impl Turn {
         let brought = || self.complete_at.filter(|_| !self.stream.is_shown_stale());
         // Its last open brought all there was, unless that failed, or a download has ended since.
         self.asked.or_else(brought).unwrap_or(extent.read_to)
-    }
-}
-
-impl State {
-    /// Those to poll now; lets go of those that have been open in no program for some polls. One that is open for a moment, as `cat` and
-    /// `grep -r` have it, is never polled.
-    fn turn(&mut self, least: Duration) -> Vec<Turn> {
-        self.followed.retain(|_, f| {
-            if f.is_open() {
-                f.idle = 0;
-                return true;
-            }
-            f.idle = f.idle.saturating_add(1);
-            f.polled &= f.idle <= LINGER;
-            f.polled || f.is_followed_slowly()
-        });
-        let due = self.followed.values_mut().filter(|f| f.polled || (f.is_open() && f.since.elapsed() >= least));
-        due.map(|f| {
-            f.polled = true;
-            f.turn()
-        })
-        .collect()
-    }
-
-    /// Those that are followed slowly, and that no other poll asks for.
-    fn slow_turn(&self) -> Vec<Turn> {
-        self.followed.values().filter(|f| f.is_followed_slowly() && !f.is_polled()).map(Followed::turn).collect()
     }
 }
 
@@ -318,7 +214,7 @@ async fn run(streams: Arc<Streams>, group: Arc<Group>) {
         if turn.is_empty() {
             continue;
         }
-        let fold = folded.elapsed() >= crate::fetch::freshness::reread::LATE_INTERVAL;
+        let fold = folded.elapsed() >= crate::fetch::freshness::check::LATE_INTERVAL;
         if fold {
             folded = started;
         }
@@ -424,7 +320,7 @@ fn note(group: &Group, polled: &[Polled], outcome: &Outcome) {
             followed.quiet = if outcome.news.contains(id) { 0 } else { followed.quiet.saturating_add(1) };
         }
     }
-    let gone: Vec<Followed> = outcome.gone.iter().filter_map(|id| state.followed.remove(id)).collect();
+    let gone: Vec<Followed<Arc<Stream>>> = outcome.gone.iter().filter_map(|id| state.followed.remove(id)).collect();
     drop(state);
     for followed in gone {
         followed.stream.is_gone();

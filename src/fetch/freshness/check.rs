@@ -11,13 +11,13 @@
 
 use crate::clock::Moment;
 use crate::error::ErrorKind;
-use crate::fetch::follow::poll::is_half_full;
-use crate::fetch::freshness::refresh::read_from;
+use crate::fetch::freshness::one_stream::read_from;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Seal, commit};
 use crate::fetch::stream::cursor::{EMPTY_RUN, TOKEN_TRIES};
 use crate::fetch::stream::merge::Pass;
+use crate::fetch::stream::page::{NAMES, is_over};
 use crate::fetch::stream::state::{Group, Streams};
 use crate::fetch::stream::watermark::{AHEAD, Depth, Past, Plan, Trust, back, covered, edge, extend, plan, settles};
 use crate::model::{LogEvent, StreamId, Timestamp};
@@ -34,12 +34,10 @@ use tokio::time::Instant;
 const PAGES: usize = 4;
 /// Streams that are read by themselves at a time.
 const SIDE_BY_SIDE: usize = 8;
-/// Names that one FilterLogEvents call takes.
-const NAMES: usize = 100;
 /// How often the chain is extended while the group is being opened.
 const EDGES_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a large group is read from the late window on, rather than from just before the last check.
-const LATE_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const LATE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a group that was too large for a whole check isn't tried again.
 const TOO_LARGE: Duration = Duration::from_secs(60);
 /// How many seconds before the waiting streams' edges others are taken along.
@@ -350,20 +348,6 @@ pub(crate) async fn sweep(
             next => token = next,
         }
     }
-}
-
-/// Whether a read that began at `now` has seen all up to then.
-///
-/// Answers are in the order of time: a page that reaches past that moment has shown all up to it. What is stamped ahead gets one page
-/// more, or writers that outrun the reader would be read for ever.
-pub(crate) fn is_over<'a>(
-    events: impl DoubleEndedIterator<Item = &'a LogEvent> + Clone,
-    now: Timestamp,
-    pages_ahead: &mut u32,
-) -> bool {
-    let reaches_now = events.clone().next_back().is_some_and(|event| event.timestamp > now);
-    *pages_ahead += u32::from(reaches_now);
-    reaches_now && (*pages_ahead > 1 || !is_half_full(events))
 }
 
 /// Commits one page's events of members, in one append; tells of names that are new.

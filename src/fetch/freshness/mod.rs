@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod expired;
+pub(crate) mod one_stream;
 pub(crate) mod refresh;
 pub(crate) mod reread;
 pub(crate) mod untrusted;

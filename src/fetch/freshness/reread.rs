@@ -4,12 +4,13 @@
 //! after the settled edge every 60 s, drained. Both wait behind everybody else's calls and stretch to at most a fifth of the quota.
 
 use crate::clock::Moment;
-use crate::fetch::follow::poll::{NAMES, Target};
-use crate::fetch::freshness::check::{Members, sweep};
+use crate::fetch::follow::poll::Target;
+use crate::fetch::freshness::check::{LATE_INTERVAL, Members, sweep};
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Seal, commit};
 use crate::fetch::stream::drain::{Drained, Read, drain};
+use crate::fetch::stream::page::NAMES;
 use crate::fetch::stream::stale::By;
 use crate::fetch::stream::state::{Group, Streams};
 use crate::fetch::stream::watermark::{OVERLAP, Trust, edge};
@@ -20,8 +21,6 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How often the late window is read again.
-pub(crate) const LATE_INTERVAL: Duration = Duration::from_secs(30);
 /// How often what isn't settled is read again.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(60);
 /// The share of the quota that this may take.

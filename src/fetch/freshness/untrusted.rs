@@ -6,20 +6,19 @@
 //! waits for this.
 
 use crate::fetch::freshness::check::{Members, load, sweep};
-use crate::fetch::freshness::refresh::read_from;
+use crate::fetch::freshness::one_stream::read_from;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Seal, commit};
+use crate::fetch::stream::page::NAMES;
 use crate::fetch::stream::state::{Group, Streams};
 use crate::fetch::stream::watermark::{Trust, own_edge};
 use crate::model::{LogClass, StreamId, Timestamp};
 use crate::store::row::Extent;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Streams that one call takes.
-const NAMES: usize = 100;
 /// Pages of events that one such read takes at most, before its streams are read one by one.
 const PAGES: usize = 50;
 /// Groups looked at together.
@@ -28,17 +27,6 @@ const GROUPS: usize = 64;
 const PAUSE: Duration = Duration::from_secs(60);
 /// … and at most, each time twice as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-
-/// How many streams are left.
-#[derive(Debug, Default)]
-pub(crate) struct Aged(AtomicUsize);
-
-impl Aged {
-    /// Streams that are yet to be read again.
-    pub(crate) fn left(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Reads again what has to be, once the service's clock is known. Ends when all is done or the mount stops.
 pub(crate) async fn run(streams: Arc<Streams>) {

@@ -2,11 +2,11 @@
 //! file, and a listing takes a call for each fifty streams. The pages wait in memory, few enough, for the catalogue to know their
 //! streams, and then are one page: each commit of a thousand streams takes its time.
 
-use crate::fetch::freshness::check::is_over;
 use crate::fetch::listing::progress::Progress;
-use crate::fetch::readahead::prefetch::{JUDGED, is_listed, is_lopsided, request};
+use crate::fetch::readahead::judge::{JUDGED, is_listed, is_lopsided, request};
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
+use crate::fetch::stream::page::is_over;
 use crate::fetch::stream::state::{Group, Streams};
 use crate::model::Timestamp;
 use crate::source::{FilterEvents, FilterPage};

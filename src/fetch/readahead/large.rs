@@ -7,8 +7,8 @@
 
 use crate::fetch::download::first_copy;
 use crate::fetch::stream::access_pattern::{Order, Place};
-use crate::fetch::stream::cursor::Via;
 use crate::fetch::stream::state::{Group, Streams};
+use crate::fetch::stream::via::Via;
 use crate::model::StreamId;
 use crate::source::Call;
 use crate::sync::lock;

@@ -12,10 +12,10 @@
 //! left to downloads.
 
 use crate::clock::Moment;
-use crate::fetch::freshness::check::is_over;
-use crate::fetch::listing::progress::{Phase, Progress};
+use crate::fetch::listing::progress::Progress;
 use crate::fetch::listing::selection::shows_stream;
 use crate::fetch::readahead::first_pages::{Foreseen, foresee};
+use crate::fetch::readahead::judge::{JUDGED, LARGE, is_listed, is_lopsided, request};
 use crate::fetch::readahead::large::{self, Large};
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
@@ -23,8 +23,9 @@ use crate::fetch::stream::commit::{Batch, Committed, Seal, commit};
 use crate::fetch::stream::cursor::{EMPTY_RUN, TOKEN_TRIES};
 use crate::fetch::stream::drain::spawn_commits;
 use crate::fetch::stream::merge::Pass;
+use crate::fetch::stream::page::NAMES;
+use crate::fetch::stream::page::is_over;
 use crate::fetch::stream::state::{Group, Stream, Streams};
-use crate::fetch::stream::watermark::AHEAD;
 use crate::model::{LogClass, LogEvent, StreamId, Timestamp};
 use crate::source::FilterEvents;
 use crate::store::StoreError;
@@ -46,12 +47,6 @@ const LEAST: usize = if cfg!(test) { 2 } else { 4 };
 const MOST: usize = 5_000;
 /// Rows of a group that are looked at for them, at most.
 const MOST_ROWS: usize = 100_000;
-/// Names that one FilterLogEvents call takes.
-const NAMES: usize = 100;
-/// A stream with more bytes of messages is large.
-const LARGE: u64 = 256 << 10;
-/// Pages after which is looked at where the bytes are.
-pub(crate) const JUDGED: usize = 4;
 /// Pages of the whole group that are read at most, beside those that reading by names would cost.
 const WHOLE: usize = 8;
 /// Pages of one call by names, before the largest of them are left out.
@@ -82,11 +77,6 @@ pub(crate) fn searched(streams: &Arc<Streams>, group: &Arc<Group>, listing: watc
     if group.access_pattern.searches(is_listed) {
         streams.shared.tasks.spawn(run(streams.clone(), group.clone(), Some(listing)));
     }
-}
-
-/// The catalogue has the group's streams, or won't get them now.
-pub(crate) fn is_listed(listing: &Progress) -> bool {
-    listing.phase != Phase::First
 }
 
 async fn run(streams: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) {
@@ -407,25 +397,6 @@ fn largest<T>(mut sizes: Vec<(T, u64)>) -> Vec<T> {
         larger => larger,
     };
     sizes.into_iter().take(larger).map(|(one, _)| one).collect()
-}
-
-/// Most of so many bytes, by stream, belong to large ones.
-pub(crate) fn is_lopsided(sizes: impl Iterator<Item = u64>) -> bool {
-    let (all, large) =
-        sizes.fold((0, 0), |(all, large), bytes| (all + bytes, large + if bytes > LARGE { bytes } else { 0 }));
-    large * 2 > all
-}
-
-/// A page of `names` (all, if empty) from `from` on, for a read that began at `began`.
-pub(crate) fn request(
-    group: &Group,
-    names: &[String],
-    from: Option<Timestamp>,
-    began: Timestamp,
-    token: Option<String>,
-) -> FilterEvents {
-    let (group, streams) = (group.name.clone(), names.to_vec());
-    FilterEvents { group, streams, start: from, end: Some(began + AHEAD), token, limit: None }
 }
 
 /// Somebody else reads the stream, or has read it to the end.

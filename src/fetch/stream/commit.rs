@@ -1,6 +1,6 @@
 //! The one step in which events enter the store: compare with what is stored, then append.
 //!
-//! Several reads of one stream run at once (a poll, a check, a download). Each compares under the stream's [`Appender`], which is held
+//! Several reads of one stream run at once (a poll, a check, a download). Each compares under the stream's [`Appender`](super::state::Appender), which is held
 //! until the append is durable, so none can miss what another is just appending. The step runs in a task of its own: a caller that is
 //! dropped halfway can't release the appender under a running append. Several streams are locked in order of their ids.
 //!
@@ -17,9 +17,6 @@ use crate::store::row::StreamRow;
 use crate::store::{Append, Counts};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-
-/// Held while events of one stream are compared and appended.
-pub(crate) type Appender = Arc<tokio::sync::Mutex<()>>;
 
 /// A drained read that ends with this commit.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,9 @@ use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::service::refusals::is_refusal;
 use crate::fetch::stream::state::Stream;
+use crate::fetch::stream::via::Via;
 use crate::model::{LogEvent, Timestamp};
-use crate::source::{Call, FilterEvents, GetEvents};
+use crate::source::{FilterEvents, GetEvents};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,31 +21,6 @@ pub(crate) const TOKEN_TRIES: u32 = 3;
 pub(crate) const EMPTY_RUN: u32 = 10;
 /// How often a read goes over to the other call because one is refused.
 const SWITCHES: u32 = 2;
-
-/// By which call a stream is read. Their quotas are separate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Via {
-    Get,
-    Filter,
-}
-
-impl Via {
-    /// The call.
-    pub(crate) fn call(self) -> Call {
-        match self {
-            Via::Get => Call::GetLogEvents,
-            Via::Filter => Call::FilterLogEvents,
-        }
-    }
-
-    /// The other one.
-    pub(crate) fn other(self) -> Via {
-        match self {
-            Via::Get => Via::Filter,
-            Via::Filter => Via::Get,
-        }
-    }
-}
 
 /// Where a read stands.
 #[derive(Clone, Debug)]

@@ -5,31 +5,22 @@
 //! (see `commit`).
 
 use crate::error::{Error, ErrorKind};
-use crate::fetch::download::first_copy;
-use crate::fetch::download::first_copy::{Downloads, Interest};
-use crate::fetch::download::parallel::AHEAD_PAGES;
-use crate::fetch::follow::poll_loop;
-use crate::fetch::follow::poll_loop::{Follow, Following};
-use crate::fetch::freshness::expired::Deserts;
-use crate::fetch::freshness::refresh;
-use crate::fetch::freshness::refresh::Checks;
-use crate::fetch::freshness::untrusted::Aged;
-use crate::fetch::repair::files::Healer;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::refusals::{About, Refusals};
-use crate::fetch::shared::Last;
 use crate::fetch::shared::News;
 use crate::fetch::shared::Progress;
 use crate::fetch::shared::Shared;
-use crate::fetch::shared::Wanted;
 use crate::fetch::stream::access_pattern::AccessPattern;
-use crate::fetch::stream::commit::Appender;
-use crate::fetch::stream::cursor::Via;
+use crate::fetch::stream::checks::Checks;
+use crate::fetch::stream::deserts::Deserts;
+use crate::fetch::stream::downloads::Downloads;
+use crate::fetch::stream::following::{self, Following};
 use crate::fetch::stream::gap::Gap;
+use crate::fetch::stream::sick::Healer;
 use crate::fetch::stream::stale::{By, Copied};
+use crate::fetch::stream::tail_buffer::TailBuffer;
+use crate::fetch::stream::via::Via;
 use crate::fetch::stream::watermark::Trust;
-use crate::fetch::tail;
-use crate::fetch::tail::Tail;
 use crate::model::{GroupId, LogClass, StreamId, printable};
 use crate::report::Report;
 use crate::report::status::{Followed, Transfer};
@@ -39,13 +30,19 @@ use crate::store::row::{StreamRow, Vouch};
 use crate::sync::lock;
 use async_trait::async_trait;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::fetch::service::priority::Priority;
+
+/// Pages that all reads together hold ahead of their heads; a page is a megabyte of messages at most.
+pub(crate) const AHEAD_PAGES: usize = 72;
+
+/// Held while events of one stream are compared and appended.
+pub(crate) type Appender = Arc<tokio::sync::Mutex<()>>;
 
 /// What streams ask of listings, which stand beside them.
 #[async_trait]
@@ -56,6 +53,17 @@ pub(crate) trait Lister: Send + Sync {
     fn is_current(&self, group: GroupId, stream: StreamId) -> bool;
     /// Reads the newest page of the group's listing. Fails if it can't be kept.
     async fn renew(&self, group: GroupId) -> Result<(), StoreError>;
+}
+
+/// How many streams are yet to be read once more, since an unknown clock settled them.
+#[derive(Debug, Default)]
+pub(crate) struct Aged(pub(crate) AtomicUsize);
+
+impl Aged {
+    /// Streams that are yet to be read again.
+    pub(crate) fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Every live stream and the groups they are in.
@@ -70,7 +78,7 @@ pub(crate) struct Streams {
     pub(crate) aged: Aged,
     pub(crate) deserts: Deserts,
     live: Mutex<HashMap<StreamId, Weak<Stream>>>,
-    groups: Mutex<HashMap<GroupId, Arc<Group>>>,
+    pub(crate) groups: Mutex<HashMap<GroupId, Arc<Group>>>,
     begun: Mutex<Option<Instant>>,
 }
 
@@ -81,7 +89,7 @@ pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) class: LogClass,
     pub(crate) checks: Checks,
-    pub(crate) following: Following,
+    pub(crate) following: Following<Arc<Stream>>,
     pub(crate) access_pattern: AccessPattern,
 }
 
@@ -124,13 +132,12 @@ impl Streams {
         if let Some(stream) = live.get(&id).and_then(Weak::upgrade) {
             return Ok(stream);
         }
-        let stream = Arc::new_cyclic(|me| Stream {
+        let stream = Arc::new(Stream {
             id,
             subject: format!("{}/{}", group.name, row.stream.name),
             name: row.stream.name,
             group,
             streams: self.clone(),
-            me: me.clone(),
             appender: Appender::default(),
             progress: watch::Sender::new(Progress { complete: row.extent.complete, ..Progress::default() }),
             downloads: Mutex::default(),
@@ -183,7 +190,7 @@ impl Streams {
                 group: group.name.clone(),
                 newest: stream.row().ok().and_then(|row| row.extent.newest),
                 stream: stream.name.clone(),
-                interval: if slowly { poll_loop::slowly(setting) } else { interval },
+                interval: if slowly { following::slowly(setting) } else { interval },
             }));
         }
         let live: Vec<Arc<Stream>> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
@@ -193,14 +200,6 @@ impl Streams {
             Some(Transfer { group: stream.group.name.clone(), stream: stream.name.clone(), bytes, since })
         });
         (followed, transfers.collect())
-    }
-
-    /// Writes down the chains of checks, for the next start.
-    pub(crate) fn save_vouches(&self) {
-        let groups: Vec<Arc<Group>> = lock(&self.groups).values().cloned().collect();
-        for group in groups {
-            refresh::save_vouch(&self.shared, &group, true);
-        }
     }
 
     /// One page of one stream; ends at once when the mount stops. A call that the group refused a moment ago is refused without a call. A
@@ -269,13 +268,12 @@ pub struct Stream {
     pub(crate) name: String,
     pub(crate) group: Arc<Group>,
     pub(crate) streams: Arc<Streams>,
-    me: Weak<Stream>,
     pub(crate) appender: Appender,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) downloads: Mutex<Downloads>,
     /// Somebody waits for its download.
     pub(crate) awaited: watch::Sender<bool>,
-    pub(crate) tails: Mutex<Vec<Weak<Tail>>>,
+    pub(crate) tails: Mutex<Vec<Weak<TailBuffer>>>,
     /// Where nothing but empty pages came.
     /// As [`crate::store::row::Extent::doubted`].
     pub(crate) doubted: AtomicBool,
@@ -305,33 +303,6 @@ impl Stream {
         self.progress.subscribe()
     }
 
-    /// Serves an open now, if that needs no call: the stream is complete and was vouched for a moment ago.
-    pub fn serves_now(&self, wanted: Wanted) -> bool {
-        let is_shown = || self.check_health().is_ok() && !self.streams.shared.store.is_unshown(self.id);
-        self.progress.borrow().complete && is_shown() && refresh::serves_now(self, wanted)
-    }
-
-    /// Everything that the service showed when this was called is committed when it returns Ok; also makes a complete copy of an
-    /// unknown stream. Dropping the future withdraws the interest. Fails as soon as the service's refusal or the retry budget says so.
-    /// If the stream is complete and the refresh fails (or failed a moment ago), that is Ok: the cached copy is shown, and told to be one
-    /// (see [`Stale`](crate::fetch::Stale)). Only where the cache's disk fails on the stream's own files it is an error.
-    pub async fn bring_up_to_date(&self, wanted: Wanted) -> Result<(), Error> {
-        let called = self.streams.begin();
-        self.check_class()?;
-        let row = self.row()?;
-        if row.gone {
-            // Its name may mean another generation by now: what is cached is all that there is.
-            return if row.extent.complete { Ok(()) } else { Err(self.not_found()) };
-        }
-        if row.extent.complete {
-            self.group.access_pattern.opened(self.id, &self.name);
-        } else {
-            first_copy::wait(&self.arc()).await?;
-        }
-        refresh::bring_up_to_date(&self.arc(), called, wanted).await?;
-        self.check_generation()
-    }
-
     /// Fails if the name means another stream by now: what was read for this one was that one's.
     pub(crate) fn check_generation(&self) -> Result<(), Error> {
         let store = &self.streams.shared.store;
@@ -340,33 +311,6 @@ impl Stream {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Replaced, &self.subject, "the log stream was deleted and made again"))
-    }
-
-    /// Starts (or goes on with) the download of an unknown stream, in the background, for as long as the guard lives. After a failure
-    /// (see [`Progress::failure`]) the next call starts it again.
-    pub fn download(self: &Arc<Self>) -> Interest {
-        first_copy::start(self)
-    }
-
-    /// Keeps it followed: polled each interval, and three polls after the last guard is gone.
-    pub fn follow(self: &Arc<Self>) -> Follow {
-        poll_loop::start(self)
-    }
-
-    /// Keeps it followed slowly: polled each few seconds, behind all other calls, together with others of the group. For a complete stream
-    /// whose file is looked at again and again, and isn't open.
-    pub fn follow_slowly(self: &Arc<Self>) -> Follow {
-        poll_loop::start_slowly(self)
-    }
-
-    /// Whether it is polled each interval anyway, since a program has it open.
-    pub fn is_polled(&self) -> bool {
-        poll_loop::is_polled(self)
-    }
-
-    /// The stream's last part alone, and what comes after it while the value lives (it is followed).
-    pub async fn last(self: &Arc<Self>, last: Last) -> Result<Arc<Tail>, Error> {
-        tail::last(self, last).await
     }
 
     /// Refuses groups whose class answers no event call, without a call.
@@ -448,16 +392,10 @@ impl Stream {
     }
 
     /// Those who read its end alone.
-    pub(crate) fn live_tails(&self) -> Vec<Arc<Tail>> {
+    pub(crate) fn live_tails(&self) -> Vec<Arc<TailBuffer>> {
         let mut tails = lock(&self.tails);
         tails.retain(|s| s.strong_count() > 0);
         tails.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    pub(crate) fn arc(&self) -> Arc<Stream> {
-        // A `&Stream` is borrowed from an `Arc` always: `Streams::stream` is the only maker.
-        #[allow(clippy::expect_used)]
-        self.me.upgrade().expect("borrowed from an Arc")
     }
 }
 

@@ -7,8 +7,10 @@ use crate::error::{Error, ErrorKind};
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::shared::Last;
-use crate::fetch::stream::cursor::{Cursor, EMPTY_RUN, TOKEN_TRIES, Via};
+use crate::fetch::stream::cursor::{Cursor, EMPTY_RUN, TOKEN_TRIES};
 use crate::fetch::stream::state::Stream;
+use crate::fetch::stream::tail_buffer::MEMORY;
+use crate::fetch::stream::via::Via;
 use crate::fetch::stream::watermark::AHEAD;
 use crate::model::{LogEvent, Timestamp};
 use crate::render::{Format, render};
@@ -17,8 +19,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Text of a tail that is held in memory, in bytes.
-pub(crate) const MEMORY: usize = 64 << 20;
 /// How far back the windows of FilterLogEvents reach, one after the other; the last one reaches back to the stream's beginning.
 const REACHES: [Duration; 5] = [
     Duration::from_mins(1),

@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::clock::{Clock, ServiceClock, SystemClock};
+use crate::fetch::download::first_copy;
+use crate::fetch::freshness::one_stream;
 use crate::fetch::service::client::Service;
 use crate::fetch::settings::FetchSettings;
 use crate::fetch::settings::Selection;
+use crate::fetch::shared::Last;
 use crate::fetch::shared::Wanted;
-use crate::fetch::stream::cursor::Via;
+use crate::fetch::stream::via::Via;
+use crate::fetch::tail::Tail;
 use crate::model::{LogEvent, LogGroup, LogStream, Timestamp};
 use crate::source::{Call, DescribeGroups, DescribeStreams, LogSource, Page, Quotas, SourceError, SourceErrorKind};
 use crate::store::{Store, StoreError};
@@ -672,7 +676,7 @@ async fn an_open_that_another_read_serves_before_its_check_begins_hears_of_it() 
         _ = &mut open => panic!("it needs no check"),
         () = std::future::ready(()) => {}
     }
-    refresh::was_read(&stream, tokio::time::Instant::now());
+    one_stream::was_read(&stream, tokio::time::Instant::now());
     tokio::time::timeout(Duration::from_secs(5), open).await.expect("nobody told it").unwrap();
     room.stop().await;
 }

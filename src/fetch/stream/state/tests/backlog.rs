@@ -3,6 +3,7 @@
 use super::*;
 use crate::fetch::follow::poll::{How, Outcome, Target, poll};
 use crate::fetch::shared::Last;
+use crate::fetch::stream::tail_buffer::TailBuffer;
 use crate::fetch::tail::Tail;
 
 const MINUTE: i64 = 60_000;
@@ -36,7 +37,7 @@ impl Missed {
     }
 
     fn targets(&self, asked: Timestamp) -> Vec<Target> {
-        let of = |stream: &Arc<Stream>, tails: Vec<Arc<Tail>>| Target {
+        let of = |stream: &Arc<Stream>, tails: Vec<Arc<TailBuffer>>| Target {
             stream: stream.clone(),
             extent: stream.row().unwrap().extent,
             start: Timestamp(self.began - 5_000),
@@ -46,7 +47,7 @@ impl Missed {
             deep: false,
             quiet: 3,
         };
-        vec![of(&self.copy, Vec::new()), of(&self.tailed, vec![self.tail.clone()])]
+        vec![of(&self.copy, Vec::new()), of(&self.tailed, vec![self.tail.buffer.clone()])]
     }
 
     fn asked(&self) -> Timestamp {
@@ -83,12 +84,12 @@ async fn a_poll_of_one_claims_no_more_than_its_page_has_shown() {
     let (_dir, room) = fresh_room();
     let missed = Missed::new(&room).await;
     let target = missed.targets(missed.asked()).swap_remove(1);
-    let before = missed.tail.asked();
+    let before = missed.tail.buffer.asked();
     let outcome = missed.poll(&room, vec![Target { quiet: 0, ..target }]).await;
     let shown = Timestamp(missed.began + 5 * MINUTE + 39 * 5_000);
     assert_eq!(outcome.asked, [(missed.tailed.id(), shown)], "of 200 it has shown 40");
     assert_eq!(missed.tailed(), lines(0..40));
-    assert_eq!(missed.tail.asked(), before.max(shown), "a tail has a moment of its own");
+    assert_eq!(missed.tail.buffer.asked(), before.max(shown), "a tail has a moment of its own");
     room.stop().await;
 }
 
