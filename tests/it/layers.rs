@@ -1,5 +1,6 @@
 //! The house's walls: which room may name which. Arrows point down only.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -82,4 +83,105 @@ fn rooms_import_downwards_only() {
         }
     }
     assert!(wrong.is_empty(), "a room reaches past its floor:\n{}", wrong.join("\n"));
+}
+
+/// Rooms whose files still name each other in circles. It may only become shorter.
+const TIED: &[&str] = &["store", "tree"];
+
+/// A file's module path: `src/fetch/stream/mod.rs` is `fetch`, `stream`.
+fn module(relative: &str) -> Vec<String> {
+    let inside = relative.strip_prefix("src/").unwrap().strip_suffix(".rs").unwrap();
+    let inside = inside.strip_suffix("/mod").unwrap_or(inside);
+    inside.split('/').map(str::to_owned).collect()
+}
+
+/// Paths that code names from the crate's root: each is a module, or something in one.
+fn named(code: &str, own: &[String]) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for root in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(root) {
+            let before = &code[..at];
+            if before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let (mut rest, mut base) = (&code[at..], own.to_vec());
+            if root == "crate::" {
+                (rest, base) = (&rest[root.len()..], Vec::new());
+            }
+            while let Some(outer) = rest.strip_prefix("super::") {
+                rest = outer;
+                base.pop();
+            }
+            let is_word = |c: char| c.is_alphanumeric() || c == '_';
+            loop {
+                let word: String = rest.chars().take_while(|c| is_word(*c)).collect();
+                rest = &rest[word.len()..];
+                if word.is_empty() {
+                    break;
+                }
+                base.push(word);
+                let Some(inner) = rest.strip_prefix("::") else { break };
+                rest = inner;
+            }
+            match rest.strip_prefix('{').and_then(|rest| rest.split(';').next()) {
+                Some(list) => found.extend(list.split(|c| !is_word(c)).filter(|word| !word.is_empty()).map(|word| {
+                    let mut path = base.clone();
+                    path.push(word.to_owned());
+                    path
+                })),
+                None => found.push(base),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_file_names_one_that_stands_on_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    let relative = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
+    let is_test = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
+    let files: Vec<(String, String)> = files
+        .iter()
+        .map(|path| (relative(path), code(path)))
+        .filter(|(path, _)| !is_test(path))
+        // Tests at a file's end may name what they like.
+        .map(|(path, code)| (path, code.split("#[cfg(test)]\nmod ").next().unwrap_or("").to_owned()))
+        .collect();
+    let numbers: HashMap<Vec<String>, usize> =
+        files.iter().enumerate().map(|(n, (path, _))| (module(path), n)).collect();
+    let names: Vec<BTreeSet<usize>> = files
+        .iter()
+        .enumerate()
+        .map(|(own, (path, code))| {
+            let file_of = |path: Vec<String>| (1..=path.len()).rev().find_map(|n| numbers.get(&path[..n]).copied());
+            named(code, &module(path)).into_iter().filter_map(file_of).filter(|other| *other != own).collect()
+        })
+        .collect();
+    // What names nothing that is left is taken away, again and again: a circle stays.
+    let mut left: BTreeSet<usize> = (0..files.len()).collect();
+    loop {
+        let free: Vec<usize> = left.iter().copied().filter(|file| names[*file].is_disjoint(&left)).collect();
+        if free.is_empty() {
+            break;
+        }
+        left.retain(|file| !free.contains(file));
+    }
+    // And what nothing names that is left only stands on one.
+    loop {
+        let named: BTreeSet<usize> = left.iter().flat_map(|file| &names[*file]).copied().collect();
+        let before = left.len();
+        left.retain(|file| named.contains(file));
+        if left.len() == before {
+            break;
+        }
+    }
+    let tied: Vec<&str> =
+        left.iter().map(|file| files[*file].0.as_str()).filter(|path| !TIED.contains(&room(path).as_str())).collect();
+    assert!(tied.is_empty(), "files that name each other in a circle, or stand between two:\n{}", tied.join("\n"));
+    for tied in TIED {
+        assert!(left.iter().any(|file| room(&files[*file].0) == *tied), "{tied} is untied: take it off the list");
+    }
 }
