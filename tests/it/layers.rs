@@ -85,6 +85,55 @@ fn rooms_import_downwards_only() {
     assert!(wrong.is_empty(), "a room reaches past its floor:\n{}", wrong.join("\n"));
 }
 
+/// The floors of `fetch`: (folder or file, what it may name beside itself, the ground and what streams and the service are). Each activity
+/// stands by itself but for these.
+const ACTIVITIES: &[(&str, &[&str])] = &[
+    ("download", &[]),
+    ("freshness", &[]),
+    ("repair", &[]),
+    ("listing", &[]),
+    ("follow", &["freshness"]),
+    ("tail", &["follow"]),
+    ("readahead", &["download", "listing"]),
+    ("open", &["download", "freshness", "readahead"]),
+    // Its first half is a part of the facade.
+    ("verify", &["freshness", "listing"]),
+];
+
+#[test]
+fn activities_of_fetch_know_streams_and_the_service_and_each_other_as_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src/fetch"), &mut files);
+    let place = |path: &Path| {
+        let inside = path.strip_prefix(root.join("src/fetch")).unwrap().to_str().unwrap().to_string();
+        inside.split(['/', '.']).next().unwrap().to_string()
+    };
+    let mut wrong = Vec::new();
+    for path in
+        files.iter().filter(|path| !path.ends_with("tests.rs") && !path.components().any(|c| c.as_os_str() == "tests"))
+    {
+        let own = place(path);
+        let ground: &[&str] = match own.as_str() {
+            "mod" | "scripted" => continue,
+            "service" | "settings" => &["settings"],
+            _ => &["settings", "shared", "service", "stream"],
+        };
+        let code = code(path);
+        let code = code.split("#[cfg(test)]\nmod ").next().unwrap_or("");
+        let may = ACTIVITIES.iter().find(|(activity, _)| *activity == own).map_or(&[][..], |(_, may)| *may);
+        for rest in code.split("crate::fetch::").skip(1) {
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            // What begins with a capital is the facade's, for those above.
+            let is_file = name.chars().next().is_some_and(char::is_lowercase);
+            if is_file && name != own && !ground.contains(&name.as_str()) && !may.contains(&name.as_str()) {
+                wrong.push(format!("{} names {name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "an activity reaches past its floor:\n{}", wrong.join("\n"));
+}
+
 /// Rooms whose files still name each other in circles. It may only become shorter.
 const TIED: &[&str] = &["store", "tree"];
 

@@ -8,7 +8,6 @@
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::fetch::download::parallel::{self, Long};
-use crate::fetch::freshness::one_stream;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Seal, commit_one};
@@ -223,7 +222,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     last.doubted = Some(is_doubtful);
     stream.doubted.store(is_doubtful, Ordering::Relaxed);
     last.beat = true;
-    one_stream::was_read(&stream, began);
+    stream.was_read(began);
     commit_one(&stream.streams, last).await?;
     if is_doubtful {
         stream.is_up_to_date(By::Read);

@@ -2,3 +2,4 @@
 
 pub(crate) mod poll;
 pub(crate) mod poll_loop;
+pub(crate) mod reread;

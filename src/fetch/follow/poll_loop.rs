@@ -9,7 +9,7 @@
 //! together, in calls of their own that wait behind all others and that no poll of an open stream waits for.
 
 use crate::fetch::follow::poll::{self, How, Outcome, Target};
-use crate::fetch::freshness::reread::Rereads;
+use crate::fetch::follow::reread::Rereads;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::following::{self, Followed, slowly};

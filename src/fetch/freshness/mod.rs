@@ -4,5 +4,4 @@ pub(crate) mod check;
 pub(crate) mod expired;
 pub(crate) mod one_stream;
 pub(crate) mod refresh;
-pub(crate) mod reread;
 pub(crate) mod untrusted;

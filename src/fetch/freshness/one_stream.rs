@@ -6,16 +6,9 @@ use crate::fetch::stream::commit::{Seal, commit_one};
 use crate::fetch::stream::drain::{Drained, Read, ahead, drain};
 use crate::fetch::stream::state::Stream;
 use crate::model::Timestamp;
-use crate::sync::lock;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::Instant;
-
-/// A drained read of one stream, begun at `began`, is about to be committed.
-pub(crate) fn was_read(stream: &Stream, began: Instant) {
-    lock(&stream.group.checks.state).note_reads([stream.id], began);
-}
 
 /// Reads one complete stream from `from` (not after its settled edge) to now, drained, and what is stamped ahead; for as long as
 /// `waits` lives.
@@ -70,6 +63,6 @@ pub(crate) async fn read_from(
     }
     last.beat = true;
     commit_one(&stream.streams, last).await?;
-    was_read(&stream, began);
+    stream.was_read(began);
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Such edges were set by the clock of this machine alone: by an earlier version, or where no answer told the service's time. If that clock
 //! was ahead, what they call settled was perhaps never read. Once the service's clock is known every such stream is read again, behind
-//! all other work, and gets an edge that holds. Until then an open reads from the newest event on by itself (see `vouch`), so nothing
+//! all other work, and gets an edge that holds. Until then an open reads from the newest event on by itself (see `watermark`), so nothing
 //! waits for this.
 
 use crate::fetch::freshness::check::{Members, load, sweep};

@@ -2,7 +2,7 @@
 //!
 //! A sweep leaves them to downloads, and by itself each would begin when it is opened: meanwhile GetLogEvents would have nothing to do
 //! while small ones are read, and neither call while a download learns that it has ended. So some of them are begun before that, each by
-//! one reader that gives way to everybody (see `side_by_side`) until the stream is opened; as many as use the quotas up, and not
+//! one reader that gives way to everybody (see `download::parallel`) until the stream is opened; as many as use the quotas up, and not
 //! too far ahead. They end soon after the walk does.
 
 use crate::fetch::download::first_copy;

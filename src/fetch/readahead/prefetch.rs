@@ -7,7 +7,7 @@
 //! `grep -r`, `rg` and `cat *` start it by opening several files that were never fetched; it ends soon after they stop. What somebody
 //! opens meanwhile is downloaded for him at once, beside the sweep, which then leaves that stream alone: a reader never waits for it.
 //! A program that searches what it lists need not open three: one is enough, and while the group's first listing is under way, some
-//! pages are read ahead already (see `foresee`).
+//! pages are read ahead already (see `first_pages`).
 //! Where a few large streams make up most of a group, the small ones are swept by their names, a hundred a call, and the large ones
 //! left to downloads.
 

@@ -386,6 +386,11 @@ impl Stream {
         self.look_again();
     }
 
+    /// A drained read of it, begun at `began`, is about to be committed.
+    pub(crate) fn was_read(&self, began: Instant) {
+        lock(&self.group.checks.state).note_reads([self.id], began);
+    }
+
     /// A request for its events; the caller adds the range.
     pub(crate) fn request(&self) -> GetEvents {
         GetEvents { group: self.group.name.clone(), stream: self.name.clone(), from_head: true, ..GetEvents::default() }

@@ -3,7 +3,6 @@
 use super::*;
 use crate::clock::{Clock, ServiceClock, SystemClock};
 use crate::fetch::download::first_copy;
-use crate::fetch::freshness::one_stream;
 use crate::fetch::service::client::Service;
 use crate::fetch::settings::FetchSettings;
 use crate::fetch::settings::Selection;
@@ -676,7 +675,7 @@ async fn an_open_that_another_read_serves_before_its_check_begins_hears_of_it() 
         _ = &mut open => panic!("it needs no check"),
         () = std::future::ready(()) => {}
     }
-    one_stream::was_read(&stream, tokio::time::Instant::now());
+    stream.was_read(tokio::time::Instant::now());
     tokio::time::timeout(Duration::from_secs(5), open).await.expect("nobody told it").unwrap();
     room.stop().await;
 }
