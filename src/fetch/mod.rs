@@ -1,4 +1,9 @@
-//! Keeps local copies current: schedules calls, lists, refreshes, downloads, sweeps and follows.
+//! Keeps local copies current: schedules calls, lists, refreshes, downloads, reads ahead and follows.
+//!
+//! From the ground up: [`service`] calls the service, paced and retried; [`stream`] is one stream's copy, how it is read and committed.
+//! Activities stand on these two, each by itself: [`listing`], [`download`], [`freshness`], [`repair`], [`follow`], [`tail`],
+//! [`readahead`], [`verify`]. What an activity does for a stream is an `impl Stream` in the activity; what it remembers is plain state
+//! in [`stream`], which knows no activity. [`open`] is what an open of a file asks of several of them, and this file the way in.
 
 mod download;
 mod follow;
