@@ -5,9 +5,9 @@
 //! page cache has been told (a size raised by attributes alone shows NUL bytes to a reader that holds the old last page).
 //! *Told* is what [`Inodes`] remembers of the last announcement when nobody has the file open.
 
-use super::growth_notifier::GrowthNotifier;
+use super::growth_notifier::{Grows, GrowthNotifier};
 use super::inode::{Ino, Inodes};
-use super::kernel::{Kernel, Pages};
+use super::kernel::{Content, Kernel, Pages};
 use super::making::Making;
 use super::passthrough::{LEAST, Mode, Open};
 use crate::error::{Error, ErrorKind};
@@ -118,16 +118,8 @@ impl File {
         })
     }
 
-    /// From now on the kernel is told of each change, those since the opening first.
-    pub(crate) fn start_notifier(self: &Arc<Self>) {
-        let notifier = lock(&self.notifier).take();
-        if let Some(notifier) = notifier {
-            notifier.start(Arc::downgrade(self));
-        }
-    }
-
     /// Its inode.
-    pub fn inode(&self) -> Ino {
+    pub(crate) fn inode(&self) -> Ino {
         self.ino
     }
 
@@ -386,42 +378,6 @@ impl File {
         self.tails.load(Ordering::SeqCst) > 0
     }
 
-    /// Tells the kernel of a size that has become known, or of growth, in the one order that showed no NUL byte, no stale size
-    /// and no doubled output. For the notifier's thread: `pages` may wait. Returns whether the file grew.
-    pub fn tell(&self, pages: &dyn Pages) -> bool {
-        let state = *self.state.borrow();
-        let (length, time) = self.length_and_time();
-        if !state.known {
-            if !self.is_whole() {
-                return false;
-            }
-            // Reads serve all data already; from here attributes say the size, and only after that streams may end.
-            self.announce(length, time);
-            self.state.send_modify(|s| s.ends = true);
-            // A splice on an unfinished direct handle leaves zero-padded pages behind.
-            pages.invalidate(self.ino, 0);
-            if length > 0 {
-                self.store(pages, (length - 1) & !(PAGE - 1), length);
-            }
-            self.state.send_modify(|s| s.settled = true);
-            return false;
-        }
-        if length <= state.announced {
-            return false;
-        }
-        let from = state.announced & !(PAGE - 1);
-        pages.invalidate(self.ino, from);
-        self.state.send_modify(|s| s.telling = true);
-        self.announce(length, time);
-        // From the old end: storing just the last page leaves zeros when growth crosses a page.
-        self.store(pages, from, length);
-        self.state.send_modify(|s| {
-            s.settled = true;
-            s.telling = false;
-        });
-        true
-    }
-
     /// How long the file is, and its newest event's time; both of one moment, as far as that can be told.
     fn length_and_time(&self) -> (u64, Option<Timestamp>) {
         // In this order: what is shown later isn't in the row.
@@ -468,17 +424,70 @@ impl File {
         self.stream.progress().borrow().complete && self.reader.is_level()
     }
 
-    /// Whether the kernel must be told of something.
-    pub(crate) fn is_due(&self) -> bool {
-        let state = *self.state.borrow();
-        if state.known { self.reader.len() > state.announced } else { self.is_whole() }
-    }
-
     fn alive<T, E>(&self, result: Result<T, E>) -> Result<(), Error> {
         result.map(drop).map_err(|_| Error::new(ErrorKind::Stopping, &self.label, "the mount is stopping"))
     }
 
     pub(crate) fn damaged(&self, error: &StoreError) -> Error {
         crate::fetch::store_error(&self.label, error)
+    }
+}
+
+impl Content for File {
+    fn inode(&self) -> Ino {
+        self.ino
+    }
+
+    fn tell(&self, pages: &dyn Pages) -> bool {
+        let state = *self.state.borrow();
+        let (length, time) = self.length_and_time();
+        if !state.known {
+            if !self.is_whole() {
+                return false;
+            }
+            // Reads serve all data already; from here attributes say the size, and only after that streams may end.
+            self.announce(length, time);
+            self.state.send_modify(|s| s.ends = true);
+            // A splice on an unfinished direct handle leaves zero-padded pages behind.
+            pages.invalidate(self.ino, 0);
+            if length > 0 {
+                self.store(pages, (length - 1) & !(PAGE - 1), length);
+            }
+            self.state.send_modify(|s| s.settled = true);
+            return false;
+        }
+        if length <= state.announced {
+            return false;
+        }
+        let from = state.announced & !(PAGE - 1);
+        pages.invalidate(self.ino, from);
+        self.state.send_modify(|s| s.telling = true);
+        self.announce(length, time);
+        // From the old end: storing just the last page leaves zeros when growth crosses a page.
+        self.store(pages, from, length);
+        self.state.send_modify(|s| {
+            s.settled = true;
+            s.telling = false;
+        });
+        true
+    }
+}
+
+impl Grows for File {
+    fn is_due(&self) -> bool {
+        let state = *self.state.borrow();
+        if state.known { self.reader.len() > state.announced } else { self.is_whole() }
+    }
+
+    // What a commit couldn't be added to is made further.
+    fn goes_on(self: &Arc<Self>) {
+        self.start_making();
+    }
+
+    fn start_notifier(self: &Arc<Self>) {
+        let notifier = lock(&self.notifier).take();
+        if let Some(notifier) = notifier {
+            notifier.start(Arc::downgrade(self));
+        }
     }
 }

@@ -3,8 +3,7 @@
 //! A task a file does it, and beginning one wakes another thread. Most opens are over within a millisecond (`grep -r`, `cat *`), so a
 //! file whose size the kernel has waits for its task a moment, together with others, and most never get one.
 
-use super::file::File;
-use super::kernel::{Kernel, Notice};
+use super::kernel::{Content, Kernel, Notice};
 use crate::fetch::Progress;
 use crate::sync::lock;
 use std::sync::{Arc, Mutex, Weak};
@@ -15,6 +14,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a file waits for its task, unless somebody waits for what the task does.
 const LATER: Duration = Duration::from_millis(5);
+
+/// A file whose growth is told.
+pub(crate) trait Grows: Content + 'static {
+    /// Whether the kernel must be told of something.
+    fn is_due(&self) -> bool;
+    /// Something has changed: does what must be done before it can be told.
+    fn goes_on(self: &Arc<Self>);
+    /// Begins the task, unless it has begun.
+    fn start_notifier(self: &Arc<Self>);
+}
 
 /// What the task of one file works with, from the file's opening on.
 pub(crate) struct GrowthNotifier {
@@ -38,18 +47,17 @@ impl GrowthNotifier {
     }
 
     /// Begins the task.
-    pub(crate) fn start(self, file: Weak<File>) {
+    pub(crate) fn start(self, file: Weak<impl Grows>) {
         let runtime = self.runtime.clone();
         runtime.spawn(self.run(file));
     }
 
-    async fn run(mut self, file: Weak<File>) {
+    async fn run(mut self, file: Weak<impl Grows>) {
         loop {
             self.lengths.mark_unchanged();
             self.progress.mark_unchanged();
             let Some(file) = file.upgrade() else { return };
-            // What a commit couldn't be added to is made further.
-            file.start_making();
+            file.goes_on();
             if file.is_due() {
                 let (done, over) = oneshot::channel();
                 self.kernel.notice(Notice::Content { file, done });
@@ -67,14 +75,20 @@ impl GrowthNotifier {
 }
 
 /// Files that wait for their tasks.
-#[derive(Default)]
-pub(crate) struct DelayedStarts {
-    waiting: Mutex<Vec<Weak<File>>>,
+pub(crate) struct DelayedStarts<F> {
+    waiting: Mutex<Vec<Weak<F>>>,
 }
 
-impl DelayedStarts {
+// Not derived: that would ask the same of the files.
+impl<F> Default for DelayedStarts<F> {
+    fn default() -> Self {
+        DelayedStarts { waiting: Mutex::default() }
+    }
+}
+
+impl<F: Grows> DelayedStarts<F> {
     /// Begins the file's task a moment later, if it is still open then.
-    pub(crate) fn add(self: &Arc<Self>, file: &Arc<File>, runtime: &Handle) {
+    pub(crate) fn add(self: &Arc<Self>, file: &Arc<F>, runtime: &Handle) {
         let mut waiting = lock(&self.waiting);
         let is_first = waiting.is_empty();
         waiting.push(Arc::downgrade(file));

@@ -1,6 +1,5 @@
 //! What the tree asks of the kernel without having been asked. The mount answers it; the tree only says what is due.
 
-use super::file::File;
 use super::inode::Ino;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -8,10 +7,10 @@ use tokio::sync::oneshot;
 
 /// Something the kernel must be told, by a thread of its own (never by a request's).
 pub enum Notice {
-    /// The file's size has become known, or it has grown: carry out [`File::tell`]. `done` is dropped when it is over.
+    /// The file's size has become known, or it has grown: carry out [`Content::tell`]. `done` is dropped when it is over.
     Content {
         /// Which file.
-        file: Arc<File>,
+        file: Arc<dyn Content>,
         /// Wakes who waits for it.
         done: oneshot::Sender<()>,
     },
@@ -33,6 +32,15 @@ pub enum Notice {
     },
 }
 
+/// A file of whose content the kernel must be told.
+pub trait Content: Send + Sync {
+    /// Its inode number.
+    fn inode(&self) -> Ino;
+    /// Tells the kernel what it doesn't know yet, in the one order that shows no zero byte and no stale size to any reader, and no doubled
+    /// output. For the notifier's thread: `pages` may wait. Returns whether the file grew.
+    fn tell(&self, pages: &dyn Pages) -> bool;
+}
+
 /// The kernel's side.
 pub trait Kernel: Send + Sync {
     /// Queues a notice; never waits.
@@ -41,7 +49,7 @@ pub trait Kernel: Send + Sync {
     fn forget_attributes(&self, ino: Ino);
 }
 
-/// The calls that [`File::tell`] makes, in its order. Each may wait for a page that a read in flight holds.
+/// The calls that [`Content::tell`] makes, in its order. Each may wait for a page that a read in flight holds.
 pub trait Pages {
     /// Drops the cached pages from `offset` on (0: to the end).
     fn invalidate(&self, ino: Ino, offset: u64);

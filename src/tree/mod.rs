@@ -15,6 +15,7 @@ mod inode;
 mod kernel;
 mod looked_at;
 mod lookup;
+mod maker;
 mod making;
 mod news;
 mod open;
@@ -32,7 +33,7 @@ pub use caller::{Caller, Lookup, SystemCall};
 pub use dir::OpenedDir;
 pub use file::File;
 pub use inode::Ino;
-pub use kernel::{Kernel, Notice, Pages};
+pub use kernel::{Content, Kernel, Notice, Pages};
 pub use reader::Process;
 pub use tail_args::CommandLine;
 
@@ -48,7 +49,7 @@ use crate::report::Report;
 use crate::store::Store;
 use crate::store::row::StreamRow;
 use crate::sync::lock;
-use growth_notifier::DelayedStarts;
+use growth_notifier::{DelayedStarts, Grows};
 use handles::{Handle, Handles};
 use inode::{Inodes, Node, Place, Show};
 use looked_at::LookedAt;
@@ -89,7 +90,7 @@ pub struct Tree {
     kernel: OnceLock<Arc<dyn Kernel>>,
     inodes: Arc<Inodes>,
     files: Mutex<HashMap<Ino, Weak<File>>>,
-    delayed_starts: Arc<DelayedStarts>,
+    delayed_starts: Arc<DelayedStarts<File>>,
     handles: Handles,
     processes: Processes,
     /// The thread that makes calls on our own mount; 0 before there is one.
