@@ -283,8 +283,9 @@ sys.exit(0 if fd >= 0 and len(os.read(fd, 100)) == 21 else 100 + ctypes.get_errn
     }
 }
 
-const COPIER: &str = "import os, sys
-target, files = sys.argv[1], sys.argv[2:]
+/// Is told the files otherwise than by its command line.
+const COPIER: &str = "import os
+target, files = os.environ['TARGET'], os.environ['FILES'].split()
 sizes = [os.stat(f).st_size for f in files]
 for f, size in zip(files, sizes):
     with open(f, 'rb') as source, open(os.path.join(target, os.path.basename(f)), 'wb') as copy:
@@ -301,9 +302,12 @@ fn a_copy_by_sizes_that_nobody_knew_fails_and_is_never_short() {
     let mounted = world.mount(&["--settle-after", "1s"]);
     let target = world.folder().join("copies");
     std::fs::create_dir(&target).unwrap();
+    let files: Vec<String> =
+        names.iter().map(|name| mounted.file(&format!("cold/{name}.log")).display().to_string()).collect();
     let run = || {
-        let files = names.iter().map(|name| mounted.file(&format!("cold/{name}.log")));
-        Command::new("python3").args(["-c", COPIER]).arg(&target).args(files).output().unwrap()
+        let mut command = Command::new("python3");
+        command.args(["-c", COPIER]).env("TARGET", &target).env("FILES", files.join(" "));
+        command.output().unwrap()
     };
     let first = run();
     let said = String::from_utf8_lossy(&first.stderr).into_owned();
