@@ -1,7 +1,6 @@
 //! A small service in memory for this room's tests: groups and streams in order, failures and silence on demand, calls counted.
 
-use crate::fetch::settings::FetchSettings;
-use crate::fetch::settings::Selection;
+use crate::fetch::settings::{FetchSettings, Selection};
 use crate::model::{Hours, LogClass, LogEvent, LogGroup, LogStream, Timestamp};
 use crate::source::{
     Call, CountEvents, Counted, DescribeGroups, DescribeStreams, EventPage, FilterEvents, FilterPage, GetEvents,

@@ -9,12 +9,11 @@ use crate::error::Error;
 use crate::fetch::follow::poll_loop::Follow;
 use crate::fetch::shared::Last;
 use crate::fetch::stream::state::Stream;
-use crate::fetch::stream::tail_buffer::{TailBuffer, begin};
+use crate::fetch::stream::tail_buffer::TailBuffer;
 use crate::model::Timestamp;
-use crate::render::{Format, render};
 use crate::sync::lock;
 use read_back::read_back;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -59,55 +58,40 @@ impl Tail {
 impl Stream {
     /// The stream's last part alone, and what comes after it while the value lives (it is followed).
     pub async fn last(self: &Arc<Self>, last: Last) -> Result<Arc<Tail>, Error> {
-        begin_tail(self, last).await
-    }
-}
-
-async fn begin_tail(stream: &Arc<Stream>, last: Last) -> Result<Arc<Tail>, Error> {
-    stream.check_class()?;
-    let row = stream.row()?;
-    if row.gone {
-        return Err(stream.not_found());
-    }
-    let moment = stream.streams.shared.clock.moment();
-    let now = moment.now;
-    let mut doubts = DOUBTS.iter();
-    let events = loop {
-        let events = match read_back(stream, last, moment.latest).await {
-            Ok(events) => events,
-            Err(fault) if fault.is_not_found() => {
-                stream.is_gone();
-                return Err(stream.not_found());
-            }
-            Err(fault) => return Err(fault.about(&stream.subject)),
-        };
-        let told = stream.row()?.stream;
-        if events.is_empty()
-            && (told.first_event.is_some() || told.last_event.is_some())
-            && let Some(delay) = doubts.next()
-        {
-            tokio::time::sleep(*delay).await;
-            continue;
+        self.check_class()?;
+        let row = self.row()?;
+        if row.gone {
+            return Err(self.not_found());
         }
-        break events;
-    };
-    let late_window = stream.streams.shared.settings.borrow().late_window;
-    let mut text = begin(&events, now, late_window);
-    for event in &events {
-        render(&Format::Message, &stream.group.name, &stream.name, event, &mut text.bytes);
+        let moment = self.streams.shared.clock.moment();
+        let mut doubts = DOUBTS.iter();
+        let events = loop {
+            let events = match read_back(self, last, moment.latest).await {
+                Ok(events) => events,
+                Err(fault) if fault.is_not_found() => {
+                    self.is_gone();
+                    return Err(self.not_found());
+                }
+                Err(fault) => return Err(fault.about(&self.subject)),
+            };
+            let told = self.row()?.stream;
+            if events.is_empty()
+                && (told.first_event.is_some() || told.last_event.is_some())
+                && let Some(delay) = doubts.next()
+            {
+                tokio::time::sleep(*delay).await;
+                continue;
+            }
+            break events;
+        };
+        let late_window = self.streams.shared.settings.borrow().late_window;
+        let (group, stream) = (self.group.name.clone(), self.name.clone());
+        let start = |text: &[u8]| start_of(text, last);
+        let buffer = Arc::new(TailBuffer::new(group, stream, &events, start, moment.now, late_window));
+        let tail = Arc::new(Tail { buffer: buffer.clone(), _follow: self.follow() });
+        lock(&self.tails).push(Arc::downgrade(&buffer));
+        Ok(tail)
     }
-    let cut = start_of(&text.bytes, last);
-    text.bytes.drain(..cut);
-    let len = text.bytes.len() as u64;
-    let buffer = Arc::new(TailBuffer {
-        group: stream.group.name.clone(),
-        stream: stream.name.clone(),
-        text: Mutex::new(text),
-        len: watch::Sender::new(len),
-    });
-    let tail = Arc::new(Tail { buffer: buffer.clone(), _follow: stream.follow() });
-    lock(&stream.tails).push(Arc::downgrade(&buffer));
-    Ok(tail)
 }
 
 /// Where the last part begins in `text`, which ends in a newline if it isn't empty: at the start of a line.

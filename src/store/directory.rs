@@ -123,7 +123,7 @@ impl Directory {
         if self.index < filed.place.index { self.extend(&IndexFile::open(context, id)?, filed) } else { Ok(()) }
     }
 
-    /// Blocks with text in `from..to` that nobody has verified yet, at most `max`.
+    /// Blocks with text in `from..to` that aren't verified yet, at most `max`.
     pub(crate) fn unverified(&self, from: u64, to: u64, max: usize) -> Vec<Block> {
         let first = self.blocks.partition_point(|b| b.text + b.head.text_len <= from);
         let met = self.blocks[first..].iter().take_while(|b| b.text < to);

@@ -1,8 +1,8 @@
 //! Eviction: the text of whole streams is taken away when the cache outgrows its budget or its disk runs full; before that, renditions
-//! that nobody reads.
+//! that no program reads.
 //!
-//! Rows and indexes stay: the order in which events were shown is known to nobody else. The text comes back from the service when it is
-//! read again (see [`super::Repair`]), so what the service may not have any more goes last. A stream that somebody reads stays.
+//! Rows and indexes stay: the order in which events were shown is known here alone. The text comes back from the service when it is
+//! read again (see [`super::Repair`]), so what the service may not have any more goes last. A stream that is read stays.
 //!
 //! The catalogue is told first: a crash in between leaves a file that nobody counts, which the next eviction takes, while a file that is
 //! counted and gone would look like damage.

@@ -2,7 +2,7 @@
 //!
 //! A sync that failed may have lost bytes that later reads still find in memory, and no later sync tells of them again (the kernel counts
 //! them as written: fsync(2)). So nothing more is appended to such files. What was committed is copied into fresh ones, each block
-//! verified by its checksum on the way: the index first, without which nobody knows the order of events, then the text, in which a block that
+//! verified by its checksum on the way: the index first, without which the order of events is lost, then the text, in which a block that
 //! can't be read or isn't right stays a hole that is fetched again (see `repair`). Names are exchanged only when the copies are durable,
 //! so a crash in between leaves the old files.
 

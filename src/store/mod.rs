@@ -556,7 +556,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Bytes of the stream's index, if nobody has verified it since the stream was last wanted.
+    /// Bytes of the stream's index, if they weren't verified since the stream was last wanted.
     pub fn unverified_index(&self) -> Result<Option<u64>, StoreError> {
         self.live.unverified_index(&self.context)
     }

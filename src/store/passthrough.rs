@@ -3,7 +3,7 @@
 //! Such a reader sees whatever the file holds, at once and past every length that it is told. So from the moment that a text is open so
 //! its file holds committed bytes and nothing else, and all of them:
 //!
-//! * It is opened so only if each block of it is verified, nobody is about to write, and beyond its committed length it holds nothing, or
+//! * It is opened so only if each block of it is verified, the committer is not about to write, and beyond its committed length it holds nothing, or
 //!   text of live rows; what it lacks of them is written to it first.
 //! * While it is open so, new text is committed as a live row first, however long it is. After that commit, and before readers are told
 //!   of the new length, the same bytes are written at the end of the file, where a later move of the row to the file writes them again.
@@ -13,7 +13,7 @@
 //!   (see [`Grows`]).
 //! * Nothing that was written so is cut off while the text is open so.
 //!
-//! Files whose text is wanted aren't evicted, and blocks that were verified aren't repaired. Somebody else who cuts or changes the file is
+//! Files whose text is wanted aren't evicted, and blocks that were verified aren't repaired. Another program that cuts or changes the file is
 //! seen, as on any file.
 
 use super::StoreError;
@@ -41,7 +41,7 @@ struct Opens {
 }
 
 impl Passthroughs {
-    /// Somebody reads without asking.
+    /// The kernel reads without asking.
     pub(crate) fn is_any(&self) -> bool {
         lock(&self.0).count > 0
     }
@@ -100,7 +100,7 @@ pub struct Passthrough {
 }
 
 impl Passthrough {
-    /// Lends a stream's text, if its file is the whole of it.
+    /// Opens a stream's text so, if its file is the whole of it.
     pub(crate) fn of(context: &Arc<Context>, live: &Held, grows: Grows) -> Result<Option<Passthrough>, StoreError> {
         // Each takes a descriptor for as long as it is open.
         if context.passthrough_count.load(Ordering::Relaxed) >= context.pools.passthrough {
@@ -169,7 +169,7 @@ impl State {
 }
 
 impl Live {
-    /// Writes live rows to the file that the kernel reads. False: that failed, and nobody may be told of them yet; `unshown` says why.
+    /// Writes live rows to the file that the kernel reads. False: that failed, and no reader may be told of them yet; `unshown` says why.
     pub(crate) fn mirror(&self, context: &Context, state: &mut State) -> bool {
         let written = self.write_rows(context, state).map_err(|error| error.of_stream(self.id));
         let mut unshown = lock(&context.unshown);

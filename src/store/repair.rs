@@ -1,7 +1,7 @@
 //! Text written again: a block that was evicted or damaged is filled from events that the service is asked for once more.
 //!
 //! The index knows each event's place, so they may come in any order; what is there already is kept. A crash leaves blocks that don't
-//! prove right, and whoever reads them next repairs them again; text that was evicted counts as whole, so that what it lacks later is damage,
+//! prove right, and the next reader has them repaired again; text that was evicted counts as whole, so that what it lacks later is damage,
 //! only once all of it is synced.
 
 use super::directory::{Block, IndexFile};

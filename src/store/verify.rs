@@ -1,6 +1,6 @@
 //! Whether the text on disk is what was committed: each block is compared with its index once, before the first byte of it is shown.
 //!
-//! So a flipped bit, a truncated or an evicted file is found by whoever reads it first, and never shown. What was verified is
+//! So a flipped bit, a truncated or an evicted file is found by its first reader, and never shown. What was verified is
 //! remembered while the stream's live side is: the text of a verified block is never written again.
 
 use super::StoreError;
@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 impl Live {
-    /// Index bytes that nobody has verified since somebody last wanted this stream; `None` if there is nothing to verify.
+    /// Index bytes that weren't verified since this stream was last wanted; `None` if there is nothing to verify.
     pub(crate) fn unverified_index(&self, context: &Context) -> Result<Option<u64>, StoreError> {
         if self.index_is_verified.load(Ordering::SeqCst) {
             return Ok(None);

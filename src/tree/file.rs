@@ -155,7 +155,7 @@ impl File {
         let text = wanted.then(|| self.reader.pass_through(Arc::new(move || kernel.forget_attributes(ino)))).and_then(
             |text| {
                 text.unwrap_or_else(|error| {
-                // Whoever reads meets it and has it repaired.
+                // A reader meets it and has it repaired.
                 tracing::debug!(file = %printable(&self.label), %error, "the kernel doesn't read its text by itself");
                 None
             })

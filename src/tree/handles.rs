@@ -31,7 +31,7 @@ pub(crate) struct DirHandle {
     pub(crate) node: Node,
     /// Rows read from the catalogue for one reply: as many as the last reply had room for, and some.
     pub(crate) batch: AtomicUsize,
-    /// Keeps the newest page fresh while somebody has the folder open.
+    /// Keeps the newest page fresh while a program has the folder open.
     pub(crate) _watch: Option<GroupWatch>,
 }
 

@@ -95,7 +95,7 @@ impl Tree {
         Ok(self.asked_alone(self.stream_attributes(&row, show), caller))
     }
 
-    /// The inotify thread's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: somebody else's, refused.
+    /// The inotify thread's own `mknod`, which makes a new stream's name known to inotify watchers. `None`: another program's, refused.
     pub fn make_known(&self, parent: Ino, name: &OsStr, caller: &Caller<'_>) -> Result<Option<Entry>, Error> {
         if !self.is_inotify_thread(caller) || !lock(&self.arriving).contains(&(parent, name.to_os_string())) {
             return Ok(None);

@@ -216,6 +216,17 @@ fn daemons(world: &World) -> usize {
     std::fs::read_dir("/proc").unwrap().flatten().filter(names_it).count()
 }
 
+/// Where these tests run in the background of a script, they ignore SIGINT, and so would the daemon until it listens.
+fn heed_interrupts(command: &mut Command) {
+    // SAFETY: signal is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+}
+
 #[test]
 fn a_signal_at_any_moment_of_the_start_leaves_nothing() {
     let world = World::start();
@@ -230,14 +241,7 @@ fn a_signal_at_any_moment_of_the_start_leaves_nothing() {
         let log = world.folder().join("stderr");
         let stderr = std::fs::File::create(&log).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        // Where these tests run in the background of a script, it ignores SIGINT, and so would the daemon until it listens.
-        // SAFETY: signal is async-signal-safe.
-        unsafe {
-            command.pre_exec(|| {
-                libc::signal(libc::SIGINT, libc::SIG_DFL);
-                Ok(())
-            });
-        }
+        heed_interrupts(&mut command);
         let mut child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(step * 3));
         // SAFETY: kill has no memory preconditions; the process is our own child, not yet waited for.
@@ -278,13 +282,7 @@ fn what_a_terminal_sends_while_it_starts_has_one_result() {
         let signal = [libc::SIGINT, libc::SIGHUP, libc::SIGTSTP][step as usize % 3];
         let mut command = world.command();
         command.arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        // SAFETY: signal is async-signal-safe.
-        unsafe {
-            command.pre_exec(|| {
-                libc::signal(libc::SIGINT, libc::SIG_DFL);
-                Ok(())
-            });
-        }
+        heed_interrupts(&mut command);
         let mut starter = command.spawn().unwrap();
         let group = -(starter.id() as i32);
         std::thread::sleep(Duration::from_millis(step / 3 * 5));

@@ -36,7 +36,7 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// Starts the download by `via` unless it runs or there is nothing to do; tells whether one runs that nobody waited for.
+    /// Starts the download by `via` unless it runs or there is nothing to do; tells whether one runs that no reader waited for.
     fn new(stream: &Arc<Stream>, waits: bool, via: Via) -> (Interest, bool) {
         let mut downloads = lock(&stream.downloads);
         let is_first = downloads.waiting == 0;
@@ -67,7 +67,7 @@ impl Drop for Interest {
     }
 }
 
-/// Starts the download unless it runs or there is nothing to do; tells whether one runs that nobody waited for.
+/// Starts the download unless it runs or there is nothing to do; tells whether one runs that no reader waited for.
 pub(crate) fn start(stream: &Arc<Stream>) -> (Interest, bool) {
     Interest::new(stream, true, Via::Get)
 }

@@ -42,43 +42,29 @@ pub struct Follow {
 impl Stream {
     /// Keeps it followed: polled each interval, and three polls after the last guard is gone.
     pub fn follow(self: &Arc<Self>) -> Follow {
-        start(self)
+        follow(self, |followed| {
+            if !followed.is_open() && !followed.polled {
+                // Opened again and again for a moment isn't open for long.
+                followed.since = Instant::now();
+            }
+            followed.idle = 0;
+            Arc::clone(&followed.guards)
+        })
     }
 
     /// Keeps it followed slowly: polled each few seconds, behind all other calls, together with others of the group. For a complete stream
     /// whose file is looked at again and again, and isn't open.
     pub fn follow_slowly(self: &Arc<Self>) -> Follow {
-        start_slowly(self)
+        follow(self, |followed| Arc::clone(&followed.slow_guards))
     }
 
     /// Whether it is polled each interval anyway, since a program has it open.
     pub fn is_polled(&self) -> bool {
-        is_polled(self)
+        lock(&self.group.following.state).followed.get(&self.id).is_some_and(Followed::is_polled)
     }
 }
 
-/// Follows a stream; starts the group's loop if it doesn't run.
-pub(crate) fn start(stream: &Arc<Stream>) -> Follow {
-    follow(stream, |followed| {
-        if !followed.is_open() && !followed.polled {
-            // Opened again and again for a moment isn't open for long.
-            followed.since = Instant::now();
-        }
-        followed.idle = 0;
-        Arc::clone(&followed.guards)
-    })
-}
-
-/// Follows a stream slowly.
-pub(crate) fn start_slowly(stream: &Arc<Stream>) -> Follow {
-    follow(stream, |followed| Arc::clone(&followed.slow_guards))
-}
-
-/// Whether a program has it open, or had until some polls ago.
-pub(crate) fn is_polled(stream: &Stream) -> bool {
-    lock(&stream.group.following.state).followed.get(&stream.id).is_some_and(Followed::is_polled)
-}
-
+/// Follows a stream by the guard that `guard` gives; starts the group's loop if it doesn't run.
 fn follow(stream: &Arc<Stream>, guard: impl FnOnce(&mut Followed<Arc<Stream>>) -> Arc<()>) -> Follow {
     let mut state = lock(&stream.group.following.state);
     let guard = guard(state.followed.entry(stream.id).or_insert_with(|| {

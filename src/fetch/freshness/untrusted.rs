@@ -16,7 +16,6 @@ use crate::fetch::stream::watermark::{Trust, own_edge};
 use crate::model::{LogClass, StreamId, Timestamp};
 use crate::store::row::Extent;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Pages of events that one such read takes at most, before its streams are read one by one.
@@ -56,7 +55,7 @@ async fn until_done(streams: &Arc<Streams>) {
 async fn all(streams: &Arc<Streams>) -> Result<usize, Fault> {
     let groups = aged_groups(streams).await?;
     let total: usize = groups.iter().map(|(_, count)| count).sum();
-    streams.aged.0.store(total, Ordering::Relaxed);
+    streams.aged.set(total);
     if total == 0 {
         return Ok(0);
     }
@@ -65,7 +64,7 @@ async fn all(streams: &Arc<Streams>) -> Result<usize, Fault> {
     for (group, _) in groups {
         left += one_group(streams, &group).await?;
     }
-    streams.aged.0.store(left, Ordering::Relaxed);
+    streams.aged.set(left);
     Ok(left)
 }
 
@@ -121,7 +120,7 @@ async fn one_group(streams: &Arc<Streams>, group: &Arc<Group>) -> Result<usize, 
             Err(fault) if fault.is_not_found() || fault.is_refusal() => failed += each(streams, chunk).await?,
             Err(fault) => return Err(fault),
         }
-        let _ = streams.aged.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(chunk.len()));
+        streams.aged.done(chunk.len());
     }
     Ok(failed)
 }

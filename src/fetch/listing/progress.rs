@@ -195,13 +195,13 @@ impl Folder {
         self.progress.send_modify(|progress| progress.fresh = None);
     }
 
-    /// Somebody waits while the guard lives: the run's calls take that priority.
+    /// A caller waits while the guard lives: the run's calls take that priority.
     pub(crate) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(&self.waiting)
     }
 
-    /// The priority of the run's next call, `otherwise` where nobody waits.
+    /// The priority of the run's next call, `otherwise` where no caller waits.
     pub(crate) fn priority(&self, otherwise: Priority) -> Priority {
         if self.waiting.load(Ordering::Relaxed) > 0 { Priority::Waiting } else { otherwise }
     }

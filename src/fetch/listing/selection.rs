@@ -1,7 +1,6 @@
 //! What the selection shows, and what can be an exact name. Pure.
 
-use crate::fetch::settings::Selection;
-use crate::fetch::settings::Since;
+use crate::fetch::settings::{Selection, Since};
 use crate::model::{LogStream, Timestamp};
 use std::time::Duration;
 

@@ -11,9 +11,7 @@ use crate::fetch::listing::progress::{Met, Run};
 use crate::fetch::listing::selection::{
     last_sign, oldest_shown, possible_stream, shows_group, shows_stream, walk_prefixes,
 };
-use crate::fetch::service::fault::STOPPING;
-use crate::fetch::service::fault::store_error;
-use crate::fetch::service::fault::to_error;
+use crate::fetch::service::fault::{STOPPING, store_error, to_error};
 use crate::fetch::service::priority::Priority;
 use crate::fetch::shared::News;
 use crate::fetch::stream::stale::{By, Copied};
@@ -105,7 +103,7 @@ impl Listings {
         });
     }
 
-    /// Lists a group's streams in the background; `priority` is the calls' where nobody waits. Whole walks of known groups are for
+    /// Lists a group's streams in the background; `priority` is the calls' where no caller waits. Whole walks of known groups are for
     /// folders that are looked at (`Background`), not for those that are only watched.
     pub(crate) fn list_group(self: &Arc<Self>, run: Run, row: GroupRow, priority: Priority) {
         self.list_group_until(run, row, priority, None);

@@ -22,8 +22,8 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Stream {
-    /// Makes `size` bytes of text at `offset` what was committed, fetching them again if they aren't. Waits for whoever repairs
-    /// this stream already.
+    /// Makes `size` bytes of text at `offset` what was committed, fetching them again if they aren't. Waits for a repair
+    /// of this stream that is under way.
     pub async fn repair(self: &Arc<Self>, offset: u64, size: u64) -> Result<(), Error> {
         self.repair_as(Priority::Waiting, offset, size).await
     }

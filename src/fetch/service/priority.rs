@@ -3,9 +3,9 @@
 /// Who a call is for. Each has its share of the quota; unused shares are lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Priority {
-    /// Somebody waits: open, lookup, read (60 %).
+    /// A program waits: open, lookup, read (60 %).
     Waiting,
-    /// Somebody waits who can be shown a cached copy (the same 60 %).
+    /// A program waits that can be shown a cached copy (the same 60 %).
     Refreshing,
     /// Following (30 %).
     Following,

@@ -1,7 +1,7 @@
 //! The quota scheduler: every request to the service holds a [`Permit`] of its call.
 //!
-//! The decisions are [`TokenBucket`]'s; this is the queue before it. Where nobody waits a permit is had at once. Else the caller
-//! queues in its class, and one driver task a call, alive only while somebody waits, hands permits out as the bucket grants them.
+//! The decisions are [`TokenBucket`]'s; this is the queue before it. Where no call waits a permit is had at once. Else the caller
+//! queues in its class, and one driver task a call, alive only while a call waits, hands permits out as the bucket grants them.
 //! A caller that goes away leaves no trace: its place in the queue goes with it, and a permit that was never used gives its token
 //! back. The lock is held for arithmetic only, never over an await, and never while a permit is dropped.
 

@@ -6,10 +6,9 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::fetch::service::fault::Fault;
+use crate::fetch::service::priority::Priority;
 use crate::fetch::service::refusals::{About, Refusals};
-use crate::fetch::shared::News;
-use crate::fetch::shared::Progress;
-use crate::fetch::shared::Shared;
+use crate::fetch::shared::{News, Progress, Shared};
 use crate::fetch::stream::access_pattern::AccessPattern;
 use crate::fetch::stream::checks::Checks;
 use crate::fetch::stream::deserts::Deserts;
@@ -36,8 +35,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::fetch::service::priority::Priority;
-
 /// Pages that all reads together hold ahead of their heads; a page is a megabyte of messages at most.
 pub(crate) const AHEAD_PAGES: usize = 72;
 
@@ -57,9 +54,19 @@ pub(crate) trait Lister: Send + Sync {
 
 /// How many streams are yet to be read once more, since an unknown clock settled them.
 #[derive(Debug, Default)]
-pub(crate) struct Aged(pub(crate) AtomicUsize);
+pub(crate) struct Aged(AtomicUsize);
 
 impl Aged {
+    /// So many are left.
+    pub(crate) fn set(&self, left: usize) {
+        self.0.store(left, Ordering::Relaxed);
+    }
+
+    /// So many were read again, or are left for later.
+    pub(crate) fn done(&self, count: usize) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count));
+    }
+
     /// Streams that are yet to be read again.
     pub(crate) fn left(&self) -> usize {
         self.0.load(Ordering::Relaxed)
@@ -274,7 +281,6 @@ pub struct Stream {
     /// Somebody waits for its download.
     pub(crate) awaited: watch::Sender<bool>,
     pub(crate) tails: Mutex<Vec<Weak<TailBuffer>>>,
-    /// Where nothing but empty pages came.
     /// As [`crate::store::row::Extent::doubted`].
     pub(crate) doubted: AtomicBool,
     /// Held while lost text is fetched again.

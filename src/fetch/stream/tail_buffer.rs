@@ -17,34 +17,54 @@ const BEHIND: u64 = 4 << 20;
 
 /// What a tail shows. Offset 0 is the start of a line.
 pub(crate) struct TailBuffer {
-    /// Exact names, for rendering.
-    pub(crate) group: String,
-    pub(crate) stream: String,
-    pub(crate) text: Mutex<Text>,
-    pub(crate) len: watch::Sender<u64>,
+    /// Exact name, for rendering.
+    group: String,
+    /// Exact name.
+    stream: String,
+    text: Mutex<Text>,
+    len: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Text {
-    pub(crate) bytes: Vec<u8>,
+struct Text {
+    bytes: Vec<u8>,
     /// Bytes let go of before `bytes`.
-    pub(crate) dropped: u64,
+    dropped: u64,
     /// End of the furthest read.
-    pub(crate) read_end: u64,
+    read_end: u64,
     /// Recent events, complete from `horizon` on.
-    pub(crate) counts: Counts,
-    pub(crate) horizon: Timestamp,
+    counts: Counts,
+    horizon: Timestamp,
     /// Least timestamp read at the beginning.
-    pub(crate) floor: Timestamp,
+    floor: Timestamp,
     /// What the service took in later is new, whatever its stamp.
-    pub(crate) ingested_after: Timestamp,
-    pub(crate) newest: Option<Timestamp>,
+    ingested_after: Timestamp,
+    newest: Option<Timestamp>,
     /// Up to this moment it has all that the service showed.
-    pub(crate) asked: Timestamp,
-    pub(crate) grown_at: Timestamp,
+    asked: Timestamp,
+    grown_at: Timestamp,
 }
 
 impl TailBuffer {
+    /// The tail of a stream whose newest events are these, read at `now`: what `start` says of their text, and what comes after it.
+    pub(crate) fn new(
+        group: String,
+        stream: String,
+        events: &[LogEvent],
+        start: impl FnOnce(&[u8]) -> usize,
+        now: Timestamp,
+        late_window: Duration,
+    ) -> TailBuffer {
+        let mut text = begin(events, now, late_window);
+        for event in events {
+            render(&Format::Message, &group, &stream, event, &mut text.bytes);
+        }
+        let cut = start(&text.bytes);
+        text.bytes.drain(..cut);
+        let len = watch::Sender::new(text.bytes.len() as u64);
+        TailBuffer { group, stream, text: Mutex::new(text), len }
+    }
+
     /// Bytes now; only grows.
     pub(crate) fn len(&self) -> u64 {
         *self.len.borrow()
@@ -151,7 +171,7 @@ impl Text {
 }
 
 /// The state after the first read, without its bytes.
-pub(crate) fn begin(events: &[LogEvent], now: Timestamp, late_window: Duration) -> Text {
+fn begin(events: &[LogEvent], now: Timestamp, late_window: Duration) -> Text {
     let mut text = Text { floor: Timestamp(i64::MIN), horizon: Timestamp(i64::MIN), ..Text::default() };
     if let Some(least) = events.iter().map(|e| e.timestamp).min() {
         text.floor = least;
