@@ -20,6 +20,7 @@ mod killpoint;
 mod live;
 pub mod names;
 mod passthrough;
+mod reader;
 mod rebuild;
 mod rendition;
 mod repair;
@@ -43,7 +44,7 @@ use heal::Copies;
 use live::{Context, Held};
 use names::Names;
 pub use passthrough::Passthrough;
-use rendition::Rendition;
+pub use reader::Reader;
 pub use repair::Repair;
 use row::{Extent, GroupRow, Named, StreamRow, Vouch};
 use std::collections::HashMap;
@@ -51,7 +52,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use writer::Request;
 
 /// What kind of trouble the store is in.
@@ -545,87 +546,5 @@ impl Drop for Store {
             // A panic of the committer was reported when it happened.
             let _ = committer.join();
         }
-    }
-}
-
-/// Reads one stream in one format; while it lives the stream's text isn't evicted.
-pub struct Reader {
-    context: Arc<Context>,
-    live: Held,
-    rendition: Option<Arc<Rendition>>,
-}
-
-impl Reader {
-    /// Bytes of the stream's index, if they weren't verified since the stream was last wanted.
-    pub fn unverified_index(&self) -> Result<Option<u64>, StoreError> {
-        self.live.unverified_index(&self.context)
-    }
-
-    /// Reads the whole index and fails unless it is what was written: better at an open, which can begin anew, than at a read, which
-    /// can't.
-    pub fn verify_index(&self) -> Result<(), StoreError> {
-        self.live.verify_index(&self.context)
-    }
-}
-
-impl Reader {
-    /// Readable bytes now: committed, only ever growing.
-    pub fn len(&self) -> u64 {
-        *self.watched().borrow()
-    }
-
-    /// Nothing can be read yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Tells of each growth of `len`.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.watched().subscribe()
-    }
-
-    /// It reads the stored text, rather than another format.
-    pub fn is_text(&self) -> bool {
-        self.rendition.is_none()
-    }
-
-    /// Whether `len` is all that is committed: of text always, of another format once it was made. One that was is kept so by each commit,
-    /// unless that fails.
-    pub fn is_level(&self) -> bool {
-        self.rendition.as_ref().is_none_or(|rendition| rendition.is_level())
-    }
-
-    /// Makes about a megabyte more of a format other than the text's; true if that is all. For a thread that may work: it takes as long as
-    /// reading and writing that much. Refused where it would take room that has to stay free.
-    pub fn make(&self) -> Result<bool, StoreError> {
-        self.rendition.as_ref().map_or(Ok(true), |rendition| rendition::make(&self.context, rendition))
-    }
-
-    /// Bytes of the stream's text that are shown in a format other than its own.
-    pub fn made_of(&self) -> u64 {
-        self.rendition.as_ref().map_or(0, |rendition| rendition.text())
-    }
-
-    /// The length of a complete stream was told as the file's size: remembers it over restarts, see [`Store::told_size`].
-    pub fn is_told(&self) -> Result<(), StoreError> {
-        self.rendition.as_ref().map_or(Ok(()), |rendition| rendition.is_told(&self.context))
-    }
-
-    /// Up to `size` bytes at `offset`; shorter only at `len`. A pread or two: may run on any thread.
-    pub fn read_at(&self, offset: u64, size: usize) -> Result<Vec<u8>, StoreError> {
-        match &self.rendition {
-            Some(rendition) => rendition.read_at(offset, size),
-            None => self.live.read_at(&self.context, offset, size),
-        }
-    }
-
-    /// The text file, for a reader that doesn't ask; `None` if it isn't the whole text, or the format isn't the text's. `grows` is called
-    /// before it grows.
-    pub(crate) fn pass_through(&self, grows: passthrough::Grows) -> Result<Option<Passthrough>, StoreError> {
-        if self.rendition.is_some() { Ok(None) } else { Passthrough::of(&self.context, &self.live, grows) }
-    }
-
-    fn watched(&self) -> &watch::Sender<u64> {
-        self.rendition.as_ref().map_or(&self.live.len, |rendition| &rendition.len)
     }
 }
