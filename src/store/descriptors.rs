@@ -1,13 +1,6 @@
 //! How many files are open at a time: the process may have so many and no more, and what it keeps open for later is let go first.
 
-use super::StoreErrorKind;
-use super::disk::DiskFile;
-use super::live::Context;
-use super::trouble::kind_of;
-use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
-use std::sync::Arc;
 
 // The unwraps below are of constants: the compiler proves them.
 
@@ -36,7 +29,7 @@ impl Pools {
         Pools::of(if is_known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { 1_024 })
     }
 
-    /// A half of `limit` for what is kept, a quarter for what is passthrough; the rest is for connections, other users' questions and files in use.
+    /// A half of `limit` for what is kept, a quarter for passthrough; the rest is for connections, other users' questions and files in use.
     fn of(limit: usize) -> Pools {
         let at_most =
             |most: NonZeroUsize, share: usize| most.min(NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN));
@@ -44,20 +37,6 @@ impl Pools {
             recent: at_most(RECENT, limit / 8),
             recent_light: at_most(RECENT_LIGHT, limit / 8 * 3),
             passthrough: limit / 4,
-        }
-    }
-}
-
-impl Context {
-    /// Opens a file of the cache. Where the process has no descriptor left, the texts that are kept open for later are closed first.
-    pub(crate) fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        match self.disk.open(path, create) {
-            Err(error) if kind_of(&error) == StoreErrorKind::Exhausted => {
-                tracing::debug!(path = %path.display(), %error, "closing what is kept open for later");
-                self.close_texts();
-                self.disk.open(path, create)
-            }
-            opened => opened,
         }
     }
 }

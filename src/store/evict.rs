@@ -8,7 +8,8 @@
 //! counted and gone would look like damage.
 
 use super::live::Context;
-use super::{StoreError, StoreErrorKind, aside, rendition};
+use super::space::{is_too_much, lacking};
+use super::{StoreError, aside, rendering};
 use crate::model::StreamId;
 use crate::sync::lock;
 use std::sync::atomic::Ordering;
@@ -21,69 +22,10 @@ const REST: Duration = Duration::from_secs(5);
 /// Streams taken away with one commit.
 const TOGETHER: usize = 256;
 
-/// How large the cache may grow.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
-    /// Bytes of the cache, indexes and catalogue included.
-    pub size: u64,
-    /// What stays free on its disk.
-    pub min_free: MinFree,
-}
-
-/// Room that stays free on the cache's disk.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MinFree {
-    /// So many bytes.
-    Bytes(u64),
-    /// So many hundredths of the disk.
-    Percent(f64),
-}
-
-impl Default for Limits {
-    /// None.
-    fn default() -> Limits {
-        Limits { size: u64::MAX, min_free: MinFree::Bytes(0) }
-    }
-}
-
-impl MinFree {
-    /// In bytes, on a disk of `total`.
-    pub fn of(self, total: u64) -> u64 {
-        match self {
-            MinFree::Bytes(bytes) => bytes,
-            // Nobody minds a rounded byte; a share above all of it is all of it.
-            MinFree::Percent(share) => (total as f64 * share / 100.0) as u64,
-        }
-    }
-}
-
-/// Bytes that are missing on the disk to what must stay free.
-pub(crate) fn lacking(context: &Context) -> u64 {
-    let limits = *lock(&context.limits);
-    // A disk that doesn't tell is used until it is full.
-    context.disk.space(&context.dir).map_or(0, |(free, total)| limits.min_free.of(total).saturating_sub(free))
-}
-
-/// Refuses what would take room that has to stay free.
-pub(crate) fn refuse(context: &Context) -> Result<(), StoreError> {
-    match lacking(context) {
-        0 => Ok(()),
-        lacking => {
-            let text = format!("{} has {lacking} bytes less free than --min-free keeps", context.dir.display());
-            Err(StoreError::new(StoreErrorKind::NoSpace, text))
-        }
-    }
-}
-
-/// The cache is larger than it may be, or its disk too full.
-pub(crate) fn is_too_much(context: &Context) -> bool {
-    context.used_bytes() > lock(&context.limits).size || lacking(context) > 0
-}
-
 /// Takes text away if there is too much. For the committer: nobody appends meanwhile.
 pub(crate) fn make_room(context: &Context) -> Result<(), StoreError> {
     // They are made again without a call.
-    rendition::drop_unread(context, || is_too_much(context));
+    rendering::drop_unread(context, || is_too_much(context));
     if !is_too_much(context) {
         return Ok(());
     }

@@ -7,9 +7,9 @@
 //! so a crash in between leaves the old files.
 
 use super::catalogue::Place;
-use super::directory::IndexFile;
+use super::directory::Filed;
 use super::disk::DiskFile;
-use super::live::{Context, Filed, Held, Live};
+use super::live::{Context, Held, Live};
 use super::verify::{is_whole, spans, text_of};
 use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
@@ -144,7 +144,7 @@ fn copy_text(context: &Context, live: &Live, filed: &Filed, fresh: &Fresh) -> Re
     let mut whole = true;
     // Evicted, or one that can't even be opened: all of it is fetched again.
     let old = context.open(&fresh.place, false).ok();
-    let index = IndexFile::open(context, live.id)?;
+    let index = context.index_file(live.id)?;
     for block in live.blocks(context, filed)? {
         let text = old.as_deref().and_then(|old| text_of(&block, old).ok());
         let entries = index.entries(&block)?;

@@ -6,13 +6,13 @@
 
 use super::catalogue::{Catalogue, Place};
 use super::descriptors::Pools;
-use super::directory::Directory;
+use super::directory::{Directory, Filed};
 use super::disk::{Disk, DiskFile};
-use super::evict::Limits;
 use super::index::{Entry, Identity, decode_blocks, encode_blocks};
-use super::passthrough::Passthroughs;
+use super::limits::Limits;
+use super::passthrough::opens::Passthroughs;
 use super::rendition::Rendition;
-use super::trouble::is_missing;
+use super::trouble::{is_missing, kind_of};
 use super::{StoreError, StoreErrorKind};
 use crate::model::StreamId;
 use crate::sync::lock;
@@ -56,7 +56,7 @@ pub(crate) struct Context {
     /// Bytes that the cache took when that was last looked at.
     pub(crate) last_used: AtomicU64,
     /// Bytes in renditions.
-    pub(crate) rendered: AtomicU64,
+    pub(crate) rendered: Arc<AtomicU64>,
     /// Numbers rendition files.
     pub(crate) renditions: AtomicU64,
     /// Streams that got live rows of late.
@@ -64,8 +64,11 @@ pub(crate) struct Context {
     streams: Mutex<HashMap<StreamId, Weak<Live>>>,
     recent: Mutex<lru::LruCache<StreamId, Arc<Live>>>,
     recent_light: Mutex<lru::LruCache<StreamId, Arc<Live>>>,
-    pub(crate) recent_renditions: Mutex<lru::LruCache<PathBuf, Arc<Rendition>>>,
+    pub(crate) recent_renditions: Mutex<lru::LruCache<PathBuf, Shown>>,
 }
+
+/// A rendition, and the live side by which it is found.
+pub(crate) type Shown = (Arc<Live>, Arc<Rendition>);
 
 /// Streams that got live rows since the pass before the last one through all live rows.
 #[derive(Default)]
@@ -106,13 +109,25 @@ impl Context {
             swept: AtomicBool::new(false),
             aside: AtomicU64::new(0),
             last_used: AtomicU64::new(0),
-            rendered: AtomicU64::new(0),
+            rendered: Arc::default(),
             renditions: AtomicU64::new(0),
             busy: Mutex::default(),
             streams: Mutex::default(),
             recent: Mutex::new(lru::LruCache::new(pools.recent)),
             recent_light: Mutex::new(lru::LruCache::new(pools.recent_light)),
             recent_renditions: Mutex::new(lru::LruCache::new(RECENT_RENDITIONS)),
+        }
+    }
+
+    /// Opens a file of the cache. Where the process has no descriptor left, the texts that are kept open for later are closed first.
+    pub(crate) fn open(&self, path: &Path, create: bool) -> std::io::Result<Arc<dyn DiskFile>> {
+        match self.disk.open(path, create) {
+            Err(error) if kind_of(&error) == StoreErrorKind::Exhausted => {
+                tracing::debug!(path = %path.display(), %error, "closing what is kept open for later");
+                self.close_texts();
+                self.disk.open(path, create)
+            }
+            opened => opened,
         }
     }
 
@@ -249,6 +264,13 @@ impl Held {
             live.readers.fetch_add(1, Ordering::SeqCst);
         }
         Held(live)
+    }
+}
+
+impl Held {
+    /// What is held.
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.0
     }
 }
 
@@ -473,12 +495,6 @@ impl Live {
         }
         lock(&self.directory).nothing_is_verified();
     }
-}
-
-/// What of a stream is in its files, and whose they are.
-pub(crate) struct Filed {
-    pub(crate) place: Place,
-    pub(crate) identity: Arc<Identity>,
 }
 
 impl State {

@@ -11,20 +11,24 @@ pub mod claim;
 mod descriptors;
 mod directory;
 mod disk;
+mod events;
 mod evict;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod heal;
 mod index;
 mod killpoint;
+mod limits;
 mod live;
 pub mod names;
 mod passthrough;
 mod reader;
 mod rebuild;
+mod rendering;
 mod rendition;
 mod repair;
 pub mod row;
+mod space;
 mod trouble;
 mod verify;
 mod writer;
@@ -39,8 +43,8 @@ use crate::render::Format;
 use crate::sync::lock;
 use catalogue::{Catalogue, Opened, Opener};
 use disk::{Disk, RealDisk};
-pub use evict::{Limits, MinFree};
 use heal::Copies;
+pub use limits::{Limits, MinFree};
 use live::{Context, Held};
 use names::Names;
 pub use passthrough::Passthrough;
@@ -431,7 +435,7 @@ impl Store {
         let live = self.context.live(id)?;
         let rendition = match format {
             Format::Message => None,
-            _ => Some(rendition::open(&self.context, &live, format)?),
+            _ => Some(rendering::open(&self.context, &live, format)?),
         };
         self.context.catalogue.touch(id);
         Ok(Reader { context: Arc::clone(&self.context), live: Held::of(live), rendition })
@@ -480,7 +484,7 @@ impl Store {
 
     /// The cache is larger than it may be, or its disk too full.
     pub fn is_too_large(&self) -> bool {
-        evict::is_too_much(&self.context)
+        space::is_too_much(&self.context)
     }
 
     /// Takes renditions and text away if there is too much now.

@@ -20,76 +20,12 @@ use super::StoreError;
 use super::disk::DiskFile;
 use super::live::{Context, Held, Live, State};
 use crate::sync::lock;
+use opens::Grows;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
-/// Called before a text that the kernel reads grows. From then on a reader may see more than the size that it was told: the file that told it
-/// must know. Called under the stream's lock, so it never waits.
-pub(crate) type Grows = Arc<dyn Fn() + Send + Sync>;
-
-/// Who has a text without asking, and who is about to write it. Never both.
-#[derive(Default)]
-pub(crate) struct Passthroughs(Mutex<Opens>);
-
-#[derive(Default)]
-struct Opens {
-    count: u64,
-    writing: bool,
-    /// Of the last who opened it so: all of them are one file of the tree.
-    grows: Option<Grows>,
-}
-
-impl Passthroughs {
-    /// The kernel reads without asking.
-    pub(crate) fn is_any(&self) -> bool {
-        lock(&self.0).count > 0
-    }
-
-    fn begin(&self, grows: Grows) -> bool {
-        let mut opens = lock(&self.0);
-        if opens.writing {
-            return false;
-        }
-        opens.count += 1;
-        opens.grows = Some(grows);
-        true
-    }
-
-    /// The file is about to grow by what is committed.
-    pub(crate) fn grows(&self) {
-        let grows = lock(&self.0).grows.clone();
-        if let Some(grows) = grows {
-            grows();
-        }
-    }
-
-    /// Whether it was the last.
-    fn end(&self) -> bool {
-        let mut opens = lock(&self.0);
-        opens.count -= 1;
-        if opens.count == 0 {
-            opens.grows = None;
-        }
-        opens.count == 0
-    }
-
-    /// Uncommitted bytes may be written to the file until the guard is dropped. `None`: the kernel reads it.
-    pub(crate) fn write(self: &Arc<Self>) -> Option<Writing> {
-        let mut opens = lock(&self.0);
-        opens.writing |= opens.count == 0;
-        opens.writing.then(|| Writing(Arc::clone(self)))
-    }
-}
-
-/// No passthrough begins while it lives. For the committer, which is one.
-pub(crate) struct Writing(Arc<Passthroughs>);
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        lock(&self.0.0).writing = false;
-    }
-}
+pub(crate) mod opens;
 
 /// The text file of a stream: all that is committed and nothing else, until it is dropped.
 pub struct Passthrough {
@@ -189,7 +125,7 @@ impl Live {
         let (_, path) = context.paths(self.id, "text");
         let failed = |e: std::io::Error| StoreError::io("write", &path, &e);
         let from = file.len().map_err(failed)?;
-        // A file that is too short isn't ours any more: whoever reads it meets that.
+        // A file that is too short isn't ours any more: its reader meets that.
         if from < state.place.text || from >= state.text_len {
             return Ok(());
         }

@@ -3,7 +3,8 @@
 use super::StoreError;
 use super::live::{Context, Held};
 use super::passthrough::{self, Passthrough};
-use super::rendition::{self, Rendition};
+use super::rendering;
+use super::rendition::Rendition;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -55,7 +56,9 @@ impl Reader {
     /// Makes about a megabyte more of a format other than the text's; true if that is all. For a thread that may work: it takes as long as
     /// reading and writing that much. Refused where it would take room that has to stay free.
     pub fn make(&self) -> Result<bool, StoreError> {
-        self.rendition.as_ref().map_or(Ok(true), |rendition| rendition::make(&self.context, rendition))
+        self.rendition
+            .as_ref()
+            .map_or(Ok(true), |rendition| rendering::make(&self.context, self.live.live(), rendition))
     }
 
     /// Bytes of the stream's text that are shown in a format other than its own.
@@ -65,7 +68,7 @@ impl Reader {
 
     /// The length of a complete stream was told as the file's size: remembers it over restarts, see [`Store::told_size`].
     pub fn is_told(&self) -> Result<(), StoreError> {
-        self.rendition.as_ref().map_or(Ok(()), |rendition| rendition.is_told(&self.context))
+        self.rendition.as_ref().map_or(Ok(()), |rendition| rendition.is_told(&self.context.catalogue))
     }
 
     /// Up to `size` bytes at `offset`; shorter only at `len`. A pread or two: may run on any thread.
@@ -78,7 +81,7 @@ impl Reader {
 
     /// The text file, for a reader that doesn't ask; `None` if it isn't the whole text, or the format isn't the text's. `grows` is called
     /// before it grows.
-    pub(crate) fn pass_through(&self, grows: passthrough::Grows) -> Result<Option<Passthrough>, StoreError> {
+    pub(crate) fn pass_through(&self, grows: passthrough::opens::Grows) -> Result<Option<Passthrough>, StoreError> {
         if self.rendition.is_some() { Ok(None) } else { Passthrough::of(&self.context, &self.live, grows) }
     }
 

@@ -4,7 +4,7 @@
 //! prove right, and the next reader has them repaired again; text that was evicted counts as whole, so that what it lacks later is damage,
 //! only once all of it is synced.
 
-use super::directory::{Block, IndexFile};
+use super::directory::Block;
 use super::disk::DiskFile;
 use super::index::Entry;
 use super::live::{Context, Held, Live};
@@ -62,7 +62,7 @@ impl Store {
         }
         let (_, path) = self.context.paths(id, "text");
         let (file, damaged) = self.open_again(&live, filed.place.text)?;
-        let index = IndexFile::open(&self.context, id)?;
+        let index = self.context.index_file(id)?;
         let (context, missing) = (Arc::clone(&self.context), HashMap::new());
         let mut repair = Repair { context, live, damaged, file, path, blocks: Vec::new(), missing };
         let mut bytes = 0;

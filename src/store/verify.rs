@@ -4,10 +4,10 @@
 //! remembered while the stream's live side is: the text of a verified block is never written again.
 
 use super::StoreError;
-use super::directory::{Block, IndexFile};
+use super::directory::{Block, Filed};
 use super::disk::DiskFile;
 use super::index::Entry;
-use super::live::{Context, Filed, Live};
+use super::live::{Context, Live};
 use super::trouble::is_missing;
 use crate::sync::lock;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ impl Live {
     pub(crate) fn verify_index(&self, context: &Context) -> Result<(), StoreError> {
         let filed = self.with(context, |state| Ok(state.filed()))?;
         let blocks = self.blocks(context, &filed)?;
-        let index = IndexFile::open(context, self.id)?;
+        let index = context.index_file(self.id)?;
         blocks.iter().try_for_each(|block| index.entries(block).map(drop))?;
         self.index_is_verified.store(true, Ordering::SeqCst);
         Ok(())
@@ -46,7 +46,7 @@ impl Live {
         if unverified.is_empty() {
             return Ok(());
         }
-        let index = IndexFile::open(context, self.id)?;
+        let index = context.index_file(self.id)?;
         let (_, path) = context.paths(self.id, "text");
         for block in unverified {
             let entries = index.entries(&block)?;
@@ -69,7 +69,7 @@ impl Live {
         max: usize,
     ) -> Result<Vec<Block>, StoreError> {
         let mut directory = lock(&self.directory);
-        directory.bring_up_to(context, self.id, filed)?;
+        directory.bring_up_to(filed, || context.index_file(self.id))?;
         Ok(directory.unverified(from, to.min(filed.place.text), max))
     }
 }

@@ -12,10 +12,10 @@ use super::heal::Copies;
 use super::index::{Entry, encode_blocks, encode_mark};
 use super::killpoint::{Point, reach};
 use super::live::{Context, Live, State, TailRow};
-use super::passthrough::Writing;
-use super::rendition;
+use super::passthrough::opens::Writing;
 use super::trouble::is_missing;
 use super::{Append, StoreError, StoreErrorKind};
+use super::{rendering, space};
 use crate::model::{LogEvent, StreamId};
 use crate::render::{Format, render};
 use crate::sync::lock;
@@ -186,7 +186,7 @@ fn move_quiet(context: &Arc<Context>, after: StreamId) -> Result<Option<StreamId
     let upto = if quiet.len() > QUIET { quiet[QUIET - 1] } else { last };
     quiet.truncate(QUIET);
     evict::make_room(context)?;
-    if evict::lacking(context) > 0 {
+    if space::lacking(context) > 0 {
         return Ok(None);
     }
     // What can't be moved is met again by the next pass.
@@ -315,14 +315,14 @@ impl Works {
 
     /// Fails where files would take room that has to stay free.
     fn has_room(&self, context: &Context) -> Result<(), StoreError> {
-        if !self.works.iter().any(Work::to_files) || evict::lacking(context) == 0 {
+        if !self.works.iter().any(Work::to_files) || space::lacking(context) == 0 {
             return Ok(());
         }
         // What can't be taken away leaves perhaps room enough all the same.
         if let Err(error) = evict::make_room(context) {
             tracing::warn!(%error, "the cache is too large and could not be made smaller");
         }
-        evict::refuse(context)
+        space::refuse(context)
     }
 
     /// Commits, and tells which streams were refused. An error means that nothing was committed.
@@ -356,7 +356,7 @@ impl Works {
             });
             match shown {
                 Ok(is_in_the_file) => {
-                    rendition::extend_all(context, &work.live);
+                    rendering::extend_all(context, &work.live);
                     if is_in_the_file {
                         work.live.show(change.text_len);
                     } else if let Some(error) = lock(&context.unshown).get(&work.live.id) {

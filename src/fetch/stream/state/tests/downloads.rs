@@ -83,7 +83,7 @@ async fn what_was_asked_for_ahead_is_asked_for_anew_once_a_reader_waits_for_it()
     heads.send_replace(Some(7));
     assert_eq!(asked.await.unwrap().unwrap().events.len(), 10);
     assert_eq!(room.fake.calls(), 2);
-    // Nobody waits for this one: its failure is for the next head to meet.
+    // No reader waits for this one: its failure is for the next head to meet.
     lock(&room.fake.0).failing = Some(SourceErrorKind::Throttled);
     let mut cursor = Cursor::new(Via::Get, None, Timestamp(2_000));
     assert!(ask_ahead(&mut cursor, &stream, 8, heads.subscribe()).await.is_err());
