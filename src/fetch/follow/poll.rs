@@ -16,15 +16,16 @@
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Committed, commit};
-use crate::fetch::stream::cursor::{Cursor, EMPTY_RUN, TOKEN_TRIES};
-use crate::fetch::stream::merge::Pass;
+use crate::fetch::stream::cursor::Cursor;
+use crate::fetch::stream::group_cursor::GroupCursor;
+use crate::fetch::stream::merge::{Counted, Pass};
 use crate::fetch::stream::page::{HALF_EVENTS, NAMES, is_half_full};
 use crate::fetch::stream::state::{Group, Stream, Streams};
 use crate::fetch::stream::tail_buffer::TailBuffer;
 use crate::fetch::stream::via::Via;
 use crate::fetch::stream::watermark::OVERLAP;
-use crate::model::{LogEvent, StreamId, Timestamp};
-use crate::source::{Call, FilterEvents};
+use crate::model::{StreamId, Timestamp};
+use crate::source::Call;
 use crate::store::row::Extent;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -247,8 +248,8 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 }
 
 /// Whether a page stopped before events that are known to exist.
-fn ends_before(last: Option<&LogEvent>, known: Option<Timestamp>) -> bool {
-    last.zip(known).is_some_and(|(last, known)| last.timestamp < known)
+fn ends_before(last: Option<Timestamp>, known: Option<Timestamp>) -> bool {
+    last.zip(known).is_some_and(|(last, known)| last < known)
 }
 
 /// Which pages a poll asks for.
@@ -263,14 +264,13 @@ impl Paging {
         Paging { known, drain, cut: false }
     }
 
-    /// Whether there may be more behind a page.
-    fn goes_on<'a>(&mut self, page: impl DoubleEndedIterator<Item = &'a LogEvent> + Clone, limit: Option<u32>) -> bool {
-        let last = page.clone().next_back();
+    /// Whether there may be more behind a page that ends with an event of `last`.
+    fn goes_on(&mut self, last: Option<Timestamp>, half_full: bool, limit: Option<u32>) -> bool {
         // Of pages that had to be made smaller, each may be full.
-        let half_full = limit.is_some() || is_half_full(page);
+        let full = limit.is_some() || half_full;
         // A full page ends where it is full.
-        self.cut |= !half_full && ends_before(last, self.known);
-        last.is_some() && (self.cut || self.drain || half_full)
+        self.cut |= !full && ends_before(last, self.known);
+        last.is_some() && (self.cut || self.drain || full)
     }
 }
 
@@ -292,10 +292,11 @@ async fn one(streams: &Arc<Streams>, target: &Target, how: How, late_window: Dur
         if page.restarted {
             pass = Pass::default();
         }
-        let more = paging.goes_on(page.events.iter(), cursor.limit()) && !page.ended;
+        let last = page.events.last().map(|event| event.timestamp);
+        let more = paging.goes_on(last, is_half_full(page.events.iter()), cursor.limit()) && !page.ended;
         newest = page.events.iter().map(|e| e.timestamp).chain(newest).max();
         let mut give = Give { streams, now, late_window, batches: Vec::new(), news: Vec::new() };
-        give.to(target, &mut pass, page.events);
+        give.to(target, pass.page(page.events));
         match give.finish().await {
             Ok(given) if given.refused.is_empty() => outcome.news.extend(given.news),
             Ok(given) => return Outcome { refused: given.refused.into_iter().collect(), ..Outcome::default() },
@@ -347,34 +348,18 @@ impl Several<'_> {
         start = behind.filter(|_| !is_late).unwrap_or(start);
         let mut outcome = Outcome::default();
         let mut paging = Paging::new(chunk.iter().filter_map(|t| t.newest).max(), drain);
-        let mut passes: HashMap<StreamId, Pass> = HashMap::new();
         let mut refused: HashMap<StreamId, Fault> = HashMap::new();
-        let (mut token, mut limit): (Option<String>, _) = (None, None);
-        let (mut newest, mut tries, mut empties) = (None, 0, 0);
+        let mut newest = None;
         let (mut events, mut added) = (0, 0);
         outcome.whole = (scope == Scope::Group).then_some(true);
         let names: Vec<String> = match scope {
             Scope::Names => chunk.iter().map(|t| t.stream.name.clone()).collect(),
             Scope::Group => Vec::new(),
         };
+        let mut cursor = GroupCursor::new(group, names, Some(start), None, now);
         for _ in 0..most_pages {
-            let mut request = FilterEvents {
-                group: group.name.clone(),
-                streams: names.clone(),
-                start: Some(start),
-                end: None,
-                token: token.clone(),
-                limit,
-            };
-            let answer = streams.filter(priority, &mut request).await;
-            limit = request.limit;
-            let page = match answer {
+            let page = match cursor.next(streams, priority).await {
                 Ok(page) => page,
-                Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
-                    (start, token, tries) = (newest.unwrap_or(start), None, tries + 1);
-                    passes.clear();
-                    continue;
-                }
                 // The rest of the poll, too: what was given already is known by its counts.
                 Err(fault) if fault.is_refusal() => return each(streams, chunk, how, late_window, reach).await,
                 Err(fault) if fault.is_not_found() && scope == Scope::Names => {
@@ -382,19 +367,14 @@ impl Several<'_> {
                 }
                 Err(fault) => return Outcome::failed(fault),
             };
-            let more = paging.goes_on(page.events.iter().map(|(_, e)| e), limit);
-            newest = page.events.iter().map(|(_, e)| e.timestamp).chain(newest).max();
-            empties = if page.events.is_empty() { empties + 1 } else { 0 };
-            events += page.events.len();
-            let mut of: HashMap<StreamId, (&Target, Vec<LogEvent>)> = HashMap::new();
-            for (name, event) in page.events {
-                if let Some(target) = by_name.get(name.as_str()) {
-                    of.entry(target.stream.id).or_insert_with(|| (target, Vec::new())).1.push(event);
-                }
-            }
+            let more = paging.goes_on(page.last, page.half_full, cursor.limit());
+            newest = newest.max(page.last);
+            events += page.events;
             let mut give = Give { streams, now, late_window, batches: Vec::new(), news: Vec::new() };
-            for (id, (target, events)) in of {
-                give.to(target, passes.entry(id).or_default(), events);
+            for (name, events) in page.by_stream {
+                if let Some(target) = by_name.get(name.as_str()) {
+                    give.to(target, events);
+                }
             }
             match give.finish().await {
                 Ok(given) => {
@@ -405,15 +385,14 @@ impl Several<'_> {
                 Err(fault) => return Outcome::failed(fault),
             }
             outcome.cut = paging.cut;
-            token = page.next;
-            let to = if token.is_none() { Some(now) } else { newest.map(|newest| newest.min(now)) };
+            let to = if page.ended { Some(now) } else { newest.map(|newest| newest.min(now)) };
             outcome.asked = chunk.iter().map(|t| t.asked_to(to.unwrap_or(t.asked))).collect();
-            if is_late && token.is_some() && empties >= EMPTY_RUN {
+            if is_late && page.is_barren {
                 return each(streams, chunk, how, late_window, reach).await;
             }
             // In a busy group each page brings what came since the last one, and there is no end.
             let is_behind = is_late && newest.is_none_or(|newest| newest < now);
-            if !(more || is_behind) || token.is_none() {
+            if !(more || is_behind) || page.ended {
                 outcome.reach = Some(next_reach(reach, late_window, events, added));
                 return outcome.without(refused);
             }
@@ -449,9 +428,8 @@ struct Give<'a> {
 }
 
 impl Give<'_> {
-    fn to(&mut self, target: &Target, pass: &mut Pass, events: Vec<LogEvent>) {
+    fn to(&mut self, target: &Target, page: Vec<Counted>) {
         debug_assert!(Arc::ptr_eq(self.streams, &target.stream.streams));
-        let page = pass.page(events);
         if target.extent.complete {
             // The commit hands it to the tails too.
             if !page.is_empty() {
@@ -515,21 +493,18 @@ mod tests {
 
     #[test]
     fn a_cut_page_is_followed_to_the_end_and_a_whole_one_not() {
-        let page = |stamps: std::ops::Range<i64>| -> Vec<LogEvent> {
-            stamps
-                .map(|at| LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(at), message: "x".into() })
-                .collect()
-        };
-        let known = Some(Timestamp(20));
+        let (known, at) = (Some(Timestamp(20)), |stamp| Some(Timestamp(stamp)));
         let mut paging = Paging::new(known, false);
-        assert!(!paging.goes_on(page(0..21).iter(), None), "reaches what is known");
-        assert!(!paging.goes_on(page(0..0).iter(), None));
+        assert!(!paging.goes_on(at(20), false, None), "reaches what is known");
+        assert!(!paging.goes_on(None, false, None));
         assert!(!paging.cut);
-        assert!(paging.goes_on(page(0..11).iter(), None));
+        assert!(paging.goes_on(at(10), false, None));
         assert!(paging.cut);
-        assert!(paging.goes_on(page(11..21).iter(), None), "it may be cut here too");
-        assert!(!paging.goes_on(page(0..0).iter(), None));
-        assert!(Paging::new(known, true).goes_on(page(0..21).iter(), None));
+        assert!(paging.goes_on(at(20), false, None), "it may be cut here too");
+        assert!(!paging.goes_on(None, false, None));
+        assert!(Paging::new(known, true).goes_on(at(20), false, None));
+        let mut full = Paging::new(known, false);
+        assert!(full.goes_on(at(10), true, None) && full.goes_on(at(20), false, Some(500)) && !full.cut);
     }
 
     #[test]

@@ -15,13 +15,13 @@ use crate::fetch::freshness::one_stream::read_from;
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Seal, commit};
-use crate::fetch::stream::cursor::{EMPTY_RUN, TOKEN_TRIES};
-use crate::fetch::stream::merge::Pass;
-use crate::fetch::stream::page::{NAMES, is_over};
+use crate::fetch::stream::group_cursor::GroupCursor;
+use crate::fetch::stream::merge::Counted;
+use crate::fetch::stream::page::NAMES;
 use crate::fetch::stream::state::{Group, Streams};
 use crate::fetch::stream::watermark::{AHEAD, Depth, Past, Plan, Trust, back, covered, edge, extend, plan, settles};
-use crate::model::{LogEvent, StreamId, Timestamp};
-use crate::source::{Call, FilterEvents};
+use crate::model::{StreamId, Timestamp};
+use crate::source::Call;
 use crate::store::row::{Extent, Vouch};
 use crate::sync::lock;
 use futures_util::{FutureExt, StreamExt};
@@ -298,54 +298,20 @@ pub(crate) async fn sweep(
     priority: Priority,
     max_pages: usize,
 ) -> Result<Swept, Fault> {
-    let settle_after = streams.shared.settings.borrow().settle_after;
-    let mut passes: HashMap<StreamId, Pass> = HashMap::new();
+    let since = now.earliest - streams.shared.settings.borrow().settle_after;
     let mut swept = Swept::default();
-    let (mut token, mut limit): (Option<String>, _) = (None, None);
-    let (mut pages_ahead, mut empties) = (0, 0);
-    // Up to where pages have shown all, and how often the read began again there since it came further.
-    let (mut reached, mut tries) = (from, 0);
-    let mut start = from;
+    let mut cursor = GroupCursor::new(group, names.to_vec(), Some(from), Some(now.latest + AHEAD), now.latest);
     loop {
-        let mut request = FilterEvents {
-            group: group.name.clone(),
-            streams: names.to_vec(),
-            start: Some(start),
-            end: Some(now.latest + AHEAD),
-            token: token.clone(),
-            limit,
-        };
-        let answer = streams.filter(priority, &mut request).await;
-        limit = request.limit;
-        let page = match answer {
-            // A long read would else hardly ever come to its end where tokens are refused now and then.
-            Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
-                tries += 1;
-                token = None;
-                start = reached;
-                passes.clear();
-                continue;
-            }
-            page => page?,
-        };
-        if let Some(last) = page.events.iter().map(|(_, event)| event.timestamp).max().filter(|last| *last > reached) {
-            (reached, tries) = (last, 0);
-        }
-        let since = now.earliest - settle_after;
-        let young = page.events.iter().filter(|(_, e)| e.ingestion_time >= since).map(|(_, e)| e.timestamp);
+        let page = cursor.next(streams, priority).await?;
+        let events = page.by_stream.values().flatten().map(|counted| &counted.event);
+        let young = events.filter(|event| event.ingestion_time >= since).map(|event| event.timestamp);
         swept.young = young.chain(swept.young).min();
         swept.pages += 1;
-        swept.pages_with_events += usize::from(!page.events.is_empty());
-        empties = if page.events.is_empty() { empties + 1 } else { 0 };
-        let is_over = is_over(page.events.iter().map(|(_, event)| event), now.latest, &mut pages_ahead);
-        keep(streams, group, members, page.events, &mut passes, &mut swept).await?;
-        match page.next {
-            next if is_over || next.is_none() => {
-                swept.drained = true;
-                return Ok(swept);
-            }
-            Some(_) if swept.pages_with_events > max_pages || empties >= EMPTY_RUN => return Ok(swept),
-            next => token = next,
+        swept.pages_with_events += usize::from(page.events > 0);
+        keep(streams, group, members, page.by_stream, &mut swept).await?;
+        swept.drained = page.is_over;
+        if page.is_over || page.is_barren || swept.pages_with_events > max_pages {
+            return Ok(swept);
         }
     }
 }
@@ -355,38 +321,21 @@ async fn keep(
     streams: &Arc<Streams>,
     group: &Group,
     members: &Members,
-    events: Vec<(String, LogEvent)>,
-    passes: &mut HashMap<StreamId, Pass>,
+    by_stream: HashMap<String, Vec<Counted>>,
     swept: &mut Swept,
 ) -> Result<(), Fault> {
-    let seen = &mut swept.seen;
-    let mut by_stream: BTreeMap<StreamId, Vec<LogEvent>> = BTreeMap::new();
-    let mut strange: HashSet<String> = HashSet::new();
-    for (name, event) in events {
+    let mut batches = Vec::with_capacity(by_stream.len());
+    let mut unknown = Vec::new();
+    for (name, events) in by_stream {
         match members.by_name.get(&name) {
-            Some(id) => by_stream.entry(*id).or_default().push(event),
-            None if !seen.contains(&name) => {
-                strange.insert(name.clone());
-            }
+            Some(id) => batches.push(Batch::events(streams.stream(*id)?, events, true)),
+            None if swept.seen.contains(&name) => {}
+            None if streams.shared.store.stream_by_name(group.id, &name)?.is_none() => unknown.push(name.clone()),
             None => {}
         }
-        if !seen.contains(&name) {
-            seen.insert(name);
-        }
-    }
-    let mut batches = Vec::with_capacity(by_stream.len());
-    for (id, events) in by_stream {
-        let page = passes.entry(id).or_default().page(events);
-        let stream = streams.stream(id)?;
-        batches.push(Batch::events(stream, page, true));
+        swept.seen.insert(name);
     }
     swept.refused.extend(commit(streams, batches).await?.refused);
-    let mut unknown = Vec::new();
-    for name in strange {
-        if streams.shared.store.stream_by_name(group.id, &name)?.is_none() {
-            unknown.push(name);
-        }
-    }
     if !unknown.is_empty() {
         streams.lister.learn(group.id, unknown);
     }

@@ -1,10 +1,11 @@
 //! What both reads ahead of a walk go by: whether a group is listed, where its bytes are, and what a page is asked for with. Pure.
 
 use crate::fetch::listing::progress::{Phase, Progress};
+use crate::fetch::stream::group_cursor::GroupCursor;
+use crate::fetch::stream::merge::Counted;
 use crate::fetch::stream::state::Group;
 use crate::fetch::stream::watermark::AHEAD;
 use crate::model::Timestamp;
-use crate::source::FilterEvents;
 
 /// A stream with more bytes of messages is large.
 pub(crate) const LARGE: u64 = 256 << 10;
@@ -23,14 +24,12 @@ pub(crate) fn is_lopsided(sizes: impl Iterator<Item = u64>) -> bool {
     large * 2 > all
 }
 
-/// A page of `names` (all, if empty) from `from` on, for a read that began at `began`.
-pub(crate) fn request(
-    group: &Group,
-    names: &[String],
-    from: Option<Timestamp>,
-    began: Timestamp,
-    token: Option<String>,
-) -> FilterEvents {
-    let (group, streams) = (group.name.clone(), names.to_vec());
-    FilterEvents { group, streams, start: from, end: Some(began + AHEAD), token, limit: None }
+/// Bytes of messages.
+pub(crate) fn bytes(events: &[Counted]) -> u64 {
+    events.iter().map(|counted| counted.event.message.len() as u64).sum()
+}
+
+/// A read of `names` (all, if empty) from `from` on, which begins at `began`.
+pub(crate) fn cursor(group: &Group, names: Vec<String>, from: Option<Timestamp>, began: Timestamp) -> GroupCursor {
+    GroupCursor::new(group, names, from, Some(began + AHEAD), began)
 }

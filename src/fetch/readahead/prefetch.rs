@@ -14,19 +14,18 @@
 use crate::clock::Moment;
 use crate::fetch::listing::progress::Progress;
 use crate::fetch::listing::selection::shows_stream;
-use crate::fetch::readahead::first_pages::{Foreseen, foresee};
-use crate::fetch::readahead::judge::{JUDGED, LARGE, is_listed, is_lopsided, request};
+use crate::fetch::readahead::first_pages::{self, FirstPages};
+use crate::fetch::readahead::judge::{JUDGED, LARGE, bytes, cursor, is_listed, is_lopsided};
 use crate::fetch::readahead::large::{self, Large};
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::commit::{Batch, Committed, Seal, commit};
-use crate::fetch::stream::cursor::{EMPTY_RUN, TOKEN_TRIES};
 use crate::fetch::stream::drain::spawn_commits;
-use crate::fetch::stream::merge::Pass;
-use crate::fetch::stream::page::{NAMES, is_over};
+use crate::fetch::stream::group_cursor::{GroupCursor, GroupPage};
+use crate::fetch::stream::merge::Counted;
+use crate::fetch::stream::page::NAMES;
 use crate::fetch::stream::state::{Group, Stream, Streams};
-use crate::model::{LogClass, LogEvent, StreamId, Timestamp};
-use crate::source::FilterEvents;
+use crate::model::{LogClass, StreamId, Timestamp};
 use crate::store::StoreError;
 use crate::sync::lock;
 use std::collections::{BTreeMap, HashMap};
@@ -101,7 +100,6 @@ struct Member {
     new: bool,
     /// Bytes of messages seen, by this sweep or before it.
     bytes: u64,
-    pass: Pass,
     /// Somebody else reads it, or did: what comes here may stand behind a hole.
     left: bool,
     /// Swept to its end.
@@ -132,8 +130,8 @@ async fn sweep(
     listing: Option<watch::Receiver<Progress>>,
 ) -> Result<(), Fault> {
     let (began, began_at) = (streams.shared.clock.moment(), streams.begin());
-    let foreseen = match listing {
-        Some(listing) => foresee(&streams, &group, began.latest, listing).await?,
+    let first = match listing {
+        Some(listing) => first_pages::read(&streams, &group, began.latest, listing).await?,
         None => None,
     };
     let members = load(&streams, &group, began.now).await?;
@@ -143,11 +141,19 @@ async fn sweep(
     let by_names = 3 * members.len().div_ceil(NAMES);
     let mut sweep = Sweep { streams, group, members, began, began_at };
     if sweep.members.values().any(|member| member.bytes > LARGE) {
-        // Nobody reads the first pages of all.
-        drop(foreseen);
+        // The first pages of all are of no use here.
+        drop(first);
         return sweep.by_names(None).await;
     }
-    match sweep.read(&[], None, WHOLE + by_names, foreseen).await? {
+    let (cursor, first) = match first {
+        Some(FirstPages { cursor, page, pages, rooms }) => {
+            // They are committed now.
+            drop(rooms);
+            (cursor, Some((page, pages)))
+        }
+        None => (cursor(&sweep.group, Vec::new(), None, began.latest), None),
+    };
+    match sweep.read(cursor, true, WHOLE + by_names, first).await? {
         End::Drained => sweep.complete(|_| true).await,
         End::Unwanted => Ok(()),
         End::Large(from) => sweep.by_names(from).await,
@@ -175,70 +181,46 @@ async fn load(streams: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<B
     let shown = rows.into_iter().filter(|row| row.stream.created <= now && shows_stream(&selection, &row.stream, now));
     let member = |row: crate::store::row::StreamRow| {
         let told = row.stream.first_event.or(row.stream.last_event).is_some();
-        let pass = Pass::default();
         let new = row.extent.read_to == Timestamp::EPOCH;
         let bytes = row.extent.text_len;
-        (row.stream.name, Member { id: row.id, told, new, bytes, pass, left: false, swept: false })
+        (row.stream.name, Member { id: row.id, told, new, bytes, left: false, swept: false })
     };
     Ok(shown.map(member).collect())
 }
 
 impl Sweep {
-    /// Reads `names` (all, if empty) from `from` on, of which the first pages may have been read already.
+    /// Reads on by `cursor`, of the whole group if `whole`, after the first pages, if there are any.
     async fn read(
         &mut self,
-        names: &[String],
-        from: Option<Timestamp>,
+        mut cursor: GroupCursor,
+        whole: bool,
         most_pages: usize,
-        mut foreseen: Option<Foreseen>,
+        mut first: Option<(GroupPage, usize)>,
     ) -> Result<End, Fault> {
-        let mut token: Option<String> = None;
         let mut pending: Option<JoinHandle<Result<Committed, Fault>>> = None;
-        let (mut pages, mut pages_ahead, mut last) = (0, 0, from);
-        // Where the read began again because a token was refused, and how often since it came further.
-        let (mut start, mut tries, mut empties) = (from, 0, 0);
-        let mut limit = None;
+        let mut pages = 0;
         loop {
-            let page = match foreseen.take() {
-                Some(foreseen) => {
-                    pages += foreseen.pages - 1;
-                    Ok(foreseen.page)
+            let page = match first.take() {
+                Some((page, first_pages)) => {
+                    pages += first_pages - 1;
+                    Ok(page)
                 }
-                None => {
-                    let request = request(&self.group, names, start, self.began.latest, token.clone());
-                    let mut request = FilterEvents { limit, ..request };
-                    let answer = self.streams.filter(Priority::Background, &mut request).await;
-                    limit = request.limit;
-                    answer
-                }
+                None => cursor.next(&self.streams, Priority::Background).await,
             };
             self.committed(pending.take()).await?;
-            let page = match page {
-                Err(fault) if fault.is_invalid_token() && token.is_some() && tries < TOKEN_TRIES => {
-                    (start, token, tries) = (last, None, tries + 1);
-                    self.members.values_mut().for_each(|member| member.pass = Pass::default());
-                    continue;
-                }
-                page => page?,
-            };
-            empties = if page.events.is_empty() { empties + 1 } else { 0 };
-            pages += usize::from(!page.events.is_empty());
-            if let Some((_, event)) = page.events.last() {
-                (last, tries) = (Some(event.timestamp), 0);
-            }
-            let over = is_over(page.events.iter().map(|(_, event)| event), self.began.latest, &mut pages_ahead);
-            let batches = self.batches(page.events)?;
+            let page = page?;
+            pages += usize::from(page.events > 0);
+            let (is_over, is_barren) = (page.is_over, page.is_barren);
+            let batches = self.batches(page.by_stream)?;
             pending = Some(spawn_commits(&self.streams, batches));
-            let end = match page.next {
-                next if over || next.is_none() => End::Drained,
-                _ if !self.group.access_pattern.is_there() || empties >= EMPTY_RUN => End::Unwanted,
-                _ if pages >= most_pages || (names.is_empty() && pages >= JUDGED && self.is_lopsided()) => {
-                    End::Large(last)
-                }
-                next => {
-                    token = next;
-                    continue;
-                }
+            let end = if is_over {
+                End::Drained
+            } else if is_barren || !self.group.access_pattern.is_there() {
+                End::Unwanted
+            } else if pages >= most_pages || (whole && pages >= JUDGED && self.is_lopsided()) {
+                End::Large(cursor.newest())
+            } else {
+                continue;
             };
             self.committed(pending.take()).await?;
             return Ok(end);
@@ -262,22 +244,15 @@ impl Sweep {
     }
 
     /// What each stream gets of a page.
-    fn batches(&mut self, events: Vec<(String, LogEvent)>) -> Result<Vec<Batch>, Fault> {
-        let mut by_stream: HashMap<String, Vec<LogEvent>> = HashMap::new();
-        for (name, event) in events {
-            match by_stream.get_mut(&name) {
-                Some(events) => events.push(event),
-                None => drop(by_stream.insert(name, vec![event])),
-            }
-        }
+    fn batches(&mut self, by_stream: HashMap<String, Vec<Counted>>) -> Result<Vec<Batch>, Fault> {
         let mut batches = Vec::with_capacity(by_stream.len());
         for (name, events) in by_stream {
             let Some(member) = self.members.get_mut(&name) else { continue };
-            member.bytes += events.iter().map(|event| event.message.len() as u64).sum::<u64>();
+            member.bytes += bytes(&events);
             let stream = self.streams.stream(member.id)?;
             member.left |= is_read(&stream);
             if !member.left {
-                let mut batch = Batch::events(stream, member.pass.page(events), false);
+                let mut batch = Batch::events(stream, events, false);
                 // An older part keeps its earlier moment: this read may not have come to its end yet.
                 batch.read_to = std::mem::take(&mut member.new).then_some(self.began);
                 batches.push(batch);
@@ -340,13 +315,9 @@ impl Sweep {
             if names.is_empty() || !self.rest(swept).await {
                 return Ok(());
             }
-            for name in &names {
-                if let Some(member) = self.members.get_mut(name) {
-                    member.pass = Pass::default();
-                }
-            }
             // A stream that was there a moment ago may be gone: then the whole call is refused.
-            match self.read(&names, from, CHUNK_PAGES, None).await {
+            let cursor = cursor(&self.group, names.clone(), from, self.began.latest);
+            match self.read(cursor, false, CHUNK_PAGES, None).await {
                 Ok(End::Drained) => {
                     self.complete(|name| names.iter().any(|other| other == name)).await?;
                     swept += names.len();

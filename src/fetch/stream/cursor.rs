@@ -7,6 +7,7 @@
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::service::refusals::is_refusal;
+use crate::fetch::stream::position::Position;
 use crate::fetch::stream::state::Stream;
 use crate::fetch::stream::via::Via;
 use crate::model::{LogEvent, Timestamp};
@@ -14,8 +15,6 @@ use crate::source::{FilterEvents, GetEvents};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often a read starts again from its position because of an old token, without a page in between.
-pub(crate) const TOKEN_TRIES: u32 = 3;
 /// Empty pages in a row after which the other call is tried; after twice as many a read is stuck. The service gives some now and then;
 /// where events have expired it may give them for as long as it is asked.
 pub(crate) const EMPTY_RUN: u32 = 10;
@@ -26,16 +25,11 @@ const SWITCHES: u32 = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     via: Via,
-    start: Option<Timestamp>,
+    /// Exclusive.
     end: Option<Timestamp>,
-    token: Option<String>,
-    newest: Option<Timestamp>,
-    /// It goes on where a read by another call ended.
+    position: Position,
+    /// The next page is the first of a new pass.
     anew: bool,
-    /// Events of a page at most, once one was too large.
-    limit: Option<u32>,
-    /// Empty pages in a row.
-    empties: u32,
     /// How often it went over to the other call because of a refusal.
     switches: u32,
 }
@@ -61,7 +55,7 @@ impl Cursor {
 
     /// From `start` on, without an end.
     pub(crate) fn onwards(via: Via, start: Option<Timestamp>) -> Cursor {
-        Cursor { via, start, end: None, token: None, newest: start, anew: false, limit: None, empties: 0, switches: 0 }
+        Cursor { via, end: None, position: Position::at(start), anew: false, switches: 0 }
     }
 
     /// By which call it reads.
@@ -71,23 +65,22 @@ impl Cursor {
 
     /// The newest event seen, or where it began.
     pub(crate) fn newest(&self) -> Option<Timestamp> {
-        self.newest
+        self.position.newest()
     }
 
     /// How many empty pages came in a row.
     pub(crate) fn empties(&self) -> u32 {
-        self.empties
+        self.position.empties()
     }
 
     /// Events of a page at most, if pages were too large to take.
     pub(crate) fn limit(&self) -> Option<u32> {
-        self.limit
+        self.position.limit
     }
 
     /// The same read by another call, from what it saw last.
     pub(crate) fn by(self, via: Via) -> Cursor {
-        let Cursor { newest, end, limit, empties, switches, .. } = self;
-        Cursor { anew: true, end, limit, empties, switches, ..Cursor::onwards(via, newest) }
+        Cursor { via, anew: true, position: self.position.anew(), ..self }
     }
 
     fn switch(&mut self) {
@@ -102,17 +95,12 @@ impl Cursor {
         priority: Priority,
         calls: Option<&AtomicU64>,
     ) -> Result<Taken, Fault> {
-        let mut tries = 0;
         loop {
             if let Some(calls) = calls {
                 calls.fetch_add(1, Ordering::Relaxed);
             }
             match self.ask(stream, priority).await {
-                Err(fault) if fault.is_invalid_token() && self.token.is_some() && tries < TOKEN_TRIES => {
-                    tries += 1;
-                    self.token = None;
-                    self.start = self.newest;
-                }
+                Err(fault) if self.position.begins_again(&fault) => self.anew = true,
                 Err(fault) if self.may_switch(stream, &fault) => {
                     self.switches += 1;
                     self.switch();
@@ -120,15 +108,13 @@ impl Cursor {
                 Err(fault) => return Err(fault),
                 Ok((events, token)) => {
                     let ended = match self.via {
-                        Via::Get => token == self.token,
+                        Via::Get => token == self.position.token,
                         Via::Filter => token.is_none(),
                     };
-                    self.token = token;
-                    self.newest = events.iter().map(|event| event.timestamp).chain(self.newest).max();
-                    self.empties = if events.is_empty() { self.empties + 1 } else { 0 };
-                    let restarted = std::mem::take(&mut self.anew) || tries > 0;
-                    let stuck = !ended && self.empties >= 2 * EMPTY_RUN;
-                    if !ended && self.empties == EMPTY_RUN && stream.may(self.via.other()) {
+                    self.position.advance(events.iter().map(|event| event.timestamp).max(), token);
+                    let restarted = std::mem::take(&mut self.anew);
+                    let stuck = !ended && self.empties() >= 2 * EMPTY_RUN;
+                    if !ended && self.empties() == EMPTY_RUN && stream.may(self.via.other()) {
                         self.switch();
                     }
                     return Ok(Taken { events, ended, restarted, stuck });
@@ -151,23 +137,23 @@ impl Cursor {
     ) -> Result<(Vec<LogEvent>, Option<String>), Fault> {
         match self.via {
             Via::Get => {
-                let (start, end, token, limit) = (self.start, self.end, self.token.clone(), self.limit);
-                let mut request = GetEvents { start, end, token, limit, ..stream.request() };
+                let Position { start, token, limit, .. } = self.position.clone();
+                let mut request = GetEvents { start, end: self.end, token, limit, ..stream.request() };
                 let page = stream.streams.get(priority, &mut request).await?;
-                self.limit = request.limit;
+                self.position.limit = request.limit;
                 Ok((page.events, Some(page.forward)))
             }
             Via::Filter => {
                 let mut request = FilterEvents {
                     group: stream.group.name.clone(),
                     streams: vec![stream.name.clone()],
-                    start: self.start,
+                    start: self.position.start,
                     end: self.end.map(|end| Timestamp(end.0.saturating_sub(1))),
-                    token: self.token.clone(),
-                    limit: self.limit,
+                    token: self.position.token.clone(),
+                    limit: self.position.limit,
                 };
                 let page = stream.streams.filter(priority, &mut request).await?;
-                self.limit = request.limit;
+                self.position.limit = request.limit;
                 Ok((page.events.into_iter().map(|(_, event)| event).collect(), page.next))
             }
         }
