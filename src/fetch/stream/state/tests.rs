@@ -19,6 +19,7 @@ use tokio::sync::mpsc::Receiver;
 mod aged;
 mod backlog;
 mod downloads;
+mod several;
 
 /// Events a page unless a test wants the service's own 10,000.
 const PAGE: usize = 100;
@@ -328,34 +329,6 @@ async fn an_old_token_starts_again_from_the_position() {
     lock(&room.fake.0).forget_tokens = true;
     stream.bring_up_to_date(Wanted::Content).await.unwrap();
     assert_eq!(room.text(&stream), lines(0..350));
-    room.stop().await;
-}
-
-/// The late window of a busy group is many pages, and is read each half minute: tokens refused now and then must not keep it from its end.
-#[tokio::test]
-async fn a_read_of_several_streams_goes_on_after_an_old_token() {
-    use crate::fetch::freshness::check::{Members, sweep};
-    let (_dir, room) = fresh_room();
-    room.fake.put("s", 1_000, "line 0");
-    let stream = room.listed("s");
-    stream.bring_up_to_date(Wanted::Content).await.unwrap();
-    for i in 1..350 {
-        room.fake.put("s", 1_000 + i as i64 / 7, &format!("line {i}"));
-    }
-    lock(&room.fake.0).forget_tokens = true;
-    let names = ["s".to_owned()];
-    let members = Members::of(vec![(stream.id, "s".to_owned(), stream.row().unwrap().extent)]);
-    let (from, now) = (Timestamp(0), room.streams.shared.clock.moment());
-    let read = || sweep(&room.streams, &stream.group, &members, &names, from, now, Priority::Background, usize::MAX);
-    read().await.unwrap();
-    assert!(!lock(&room.fake.0).forget_tokens, "it was met");
-    assert_eq!(room.text(&stream), lines(0..350));
-    // A page within one millisecond, behind which no token leads: it ends all the same.
-    (0..2 * PAGE).for_each(|i| room.fake.put("s", 2_000, &format!("more {i}")));
-    lock(&room.fake.0).refuse_tokens = true;
-    let calls = room.fake.calls();
-    assert!(read().await.is_err());
-    assert!(room.fake.calls() - calls < 20);
     room.stop().await;
 }
 
