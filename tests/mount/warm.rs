@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How long a text of `.cwlogs/` stays the same, with a margin.
 const AGREED: Duration = Duration::from_millis(1100);
 
+/// Lines of a text that is long enough for the kernel to read it by itself.
+const LONG: usize = 24_000;
+
 type Counts = BTreeMap<String, i64>;
 
 fn look(mounted: &Mounted) -> Counts {
@@ -77,7 +80,7 @@ fn a_warm_read_costs_an_open_and_a_release() {
     const FILES: usize = 30;
     for file in 0..FILES {
         // Two hours old: of younger ones in so small a folder the kernel asks again soon.
-        let (lines, first) = (lines(if file % 2 == 0 { 100 } else { 3000 }, "line"), now() - 7_200_000);
+        let (lines, first) = (lines(if file % 2 == 0 { 100 } else { LONG }, "line"), now() - 7_200_000);
         let events: Vec<(i64, &str)> = lines.iter().map(|line| (first, line.as_str())).collect();
         world.fake.put("g", &format!("s{file:02}"), &events);
     }
@@ -150,7 +153,7 @@ fn names(folder: &Path) -> std::collections::HashSet<String> {
 #[test]
 fn no_size_is_less_than_what_the_kernel_has_read_by_itself() {
     let mut world = World::start();
-    world.put_history("g", "s", &lines(5000, "history"));
+    world.put_history("g", "s", &lines(LONG, "history"));
     let mounted = warm(&mut world, "g", "s");
     let path = mounted.file("g/s.log");
     let mut file = File::open(&path).unwrap();
@@ -180,7 +183,7 @@ fn no_size_is_less_than_what_the_kernel_has_read_by_itself() {
 #[test]
 fn a_file_that_the_kernel_reads_by_itself_grows_and_is_followed() {
     let mut world = World::start();
-    world.put_history("g", "s", &lines(5000, "history"));
+    world.put_history("g", "s", &lines(LONG, "history"));
     let mounted = warm(&mut world, "g", "s");
     let path = mounted.file("g/s.log");
     let mut open = None;
@@ -241,7 +244,7 @@ fn a_file_that_the_kernel_reads_by_itself_grows_and_is_followed() {
 #[test]
 fn a_kill_takes_nothing_back_from_a_file_that_the_kernel_reads_by_itself() {
     let mut world = World::start();
-    world.put_history("g", "s", &lines(5000, "history"));
+    world.put_history("g", "s", &lines(LONG, "history"));
     let mounted = warm(&mut world, "g", "s");
     let path = mounted.file("g/s.log");
     let file = File::open(&path).unwrap();
@@ -259,7 +262,7 @@ fn a_kill_takes_nothing_back_from_a_file_that_the_kernel_reads_by_itself() {
 #[test]
 fn both_kinds_of_open_never_meet() {
     let mut world = World::start();
-    world.put_history("g", "s", &lines(5000, "history"));
+    world.put_history("g", "s", &lines(LONG, "history"));
     let mounted = warm(&mut world, "g", "s");
     let path = mounted.file("g/s.log");
     let expected = world.fake.oracle("g", "s");
