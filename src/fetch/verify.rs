@@ -15,7 +15,7 @@ use crate::fetch::stream::hourly_counts::HourlyCounts;
 use crate::fetch::stream::state::Stream;
 use crate::fetch::stream::watermark::{Trust, edge};
 use crate::model::{GroupId, Hours, Span, Timestamp};
-use crate::source::{CountEvents, Counted, SourceError, SourceErrorKind};
+use crate::source::{CountEvents, Counted, SourceErrorKind};
 use crate::store::row::{GroupRow, StreamRow};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl Stream {
                 Ok(Counted::Done(counted)) => hours.extend(counted.range(from..until).map(|(h, n)| (*h, *n))),
                 Ok(Counted::Failed(why)) => return Ok(Count::Failed(why)),
                 Ok(Counted::Running) => return Ok(Count::Failed("the query takes too long".into())),
-                Err(error) => {
+                Err(Fault::Source(error)) => {
                     let why = format!("{}: {}", error.call.name(), error.message);
                     return match error.kind {
                         SourceErrorKind::Denied | SourceErrorKind::Unsupported => Ok(Count::Refused(why)),
@@ -133,13 +133,14 @@ impl Stream {
                         | SourceErrorKind::TooLarge => Err(Fault::Source(error).about(&self.subject)),
                     };
                 }
+                Err(fault) => return Err(fault.about(&self.subject)),
             }
             from = until;
         }
         Ok(Count::Hours(hours))
     }
 
-    async fn count_window(&self, window: Span) -> Result<Counted, SourceError> {
+    async fn count_window(&self, window: Span) -> Result<Counted, Fault> {
         let service = &self.streams.shared.service;
         let request = CountEvents {
             group: self.group.name.clone(),

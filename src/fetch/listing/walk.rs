@@ -11,12 +11,12 @@ use crate::fetch::listing::progress::{Met, Run};
 use crate::fetch::listing::selection::{
     last_sign, oldest_shown, possible_stream, shows_group, shows_stream, walk_prefixes,
 };
-use crate::fetch::service::fault::{STOPPING, store_error, to_error};
+use crate::fetch::service::fault::{Fault, store_error};
 use crate::fetch::service::priority::Priority;
 use crate::fetch::shared::News;
 use crate::fetch::stream::stale::{By, Copied};
 use crate::model::{GroupId, LogGroup, LogStream};
-use crate::source::{DescribeGroups, DescribeStreams, SourceError, SourceErrorKind};
+use crate::source::{DescribeGroups, DescribeStreams};
 use crate::store::row::{GroupRow, StreamRow};
 use crate::store::{Store, StoreError, StoreErrorKind, Upserted};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Listings {
         self.shared.tasks.spawn(async move {
             let result = tokio::select! {
                 biased;
-                () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, ROOT, STOPPING)),
+                () = listings.shared.stopping.cancelled() => Err(Fault::Stopping.about(ROOT)),
                 result = listings.walk_root(&run) => result.map(|()| Walked::Whole),
             };
             listings.finish(run, None, result);
@@ -120,7 +120,7 @@ impl Listings {
             let name = &row.group.name;
             let result = tokio::select! {
                 biased;
-                () = listings.shared.stopping.cancelled() => Err(Error::new(ErrorKind::Stopping, name, STOPPING)),
+                () = listings.shared.stopping.cancelled() => Err(Fault::Stopping.about(name)),
                 result = listings.walk_group(&run, &row, priority, until) => result,
             };
             listings.finish(run, Some(row.id), result);
@@ -138,7 +138,7 @@ impl Listings {
                     DescribeGroups { prefix: prefix.clone(), token: token.clone(), ..DescribeGroups::default() };
                 let priority = run.folder().priority(Priority::Background);
                 let answer = self.shared.service.describe_log_groups(priority, request).await;
-                let page = answer.map_err(|error| to_error(ROOT, error))?;
+                let page = answer.map_err(|fault| fault.about(ROOT))?;
                 let mut brought = !page.items.is_empty();
                 let mut groups = page.items;
                 groups.retain(|group| shows_group(&settings.selection, &group.name));
@@ -317,7 +317,7 @@ impl Listings {
         let answer = self.shared.service.describe_log_streams(priority, request).await;
         let page = match answer {
             Ok(page) => page,
-            Err(error) => return Err(self.refused(row, error).await),
+            Err(fault) => return Err(self.refused(row, fault).await),
         };
         let oldest = oldest_shown(&self.settings().selection, self.now());
         let too_old = oldest
@@ -356,7 +356,7 @@ impl Listings {
         (request.prefix, request.limit) = (Some(name.to_owned()), Some(1));
         let found = loop {
             let answer = self.shared.service.describe_log_groups(priority, request.clone()).await;
-            let page = answer.map_err(|error| to_error(name, error))?;
+            let page = answer.map_err(|fault| fault.about(name))?;
             // An empty page that isn't the last says nothing of a name.
             if !page.items.is_empty() || page.next.is_none() || page.next == request.token {
                 break page.items;
@@ -379,7 +379,7 @@ impl Listings {
     pub(crate) async fn groups_with(&self, piece: &str) -> Result<(), Error> {
         let request = DescribeGroups { pattern: Some(piece.to_owned()), ..DescribeGroups::default() };
         let answer = self.shared.service.describe_log_groups(Priority::Waiting, request).await;
-        let mut groups = answer.map_err(|error| to_error(ROOT, error))?.items;
+        let mut groups = answer.map_err(|fault| fault.about(ROOT))?.items;
         let settings = self.settings();
         groups.retain(|group| shows_group(&settings.selection, &group.name));
         self.store_groups(groups, self.root.progress().known).await?;
@@ -405,7 +405,7 @@ impl Listings {
         let found = loop {
             let page = match self.shared.service.describe_log_streams(priority, request.clone()).await {
                 Ok(page) => page,
-                Err(error) => return Err(self.refused(group, error).await),
+                Err(fault) => return Err(self.refused(group, fault).await),
             };
             // An empty page that isn't the last says nothing of a name.
             if !page.items.is_empty() || page.next.is_none() || page.next == request.token {
@@ -436,9 +436,9 @@ impl Listings {
     }
 
     /// What a refusal of a call about a group means: a group that isn't there is forgotten.
-    async fn refused(&self, row: &GroupRow, error: SourceError) -> Error {
-        let gone = error.kind == SourceErrorKind::NotFound;
-        let error = to_error(&row.group.name, error);
+    async fn refused(&self, row: &GroupRow, fault: Fault) -> Error {
+        let gone = fault.is_not_found();
+        let error = fault.about(&row.group.name);
         if gone {
             let id = row.id;
             if let Err(error) = self.write(&row.group.name, move |store| store.forget_group(id)).await {

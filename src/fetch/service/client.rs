@@ -6,9 +6,9 @@
 //! once. Who has a cached copy to show ([`Priority::Refreshing`]) waits neither for a network that is gone, nor for one that swallows
 //! every request, nor for a second time-out.
 //! Dropping the future ends everything, the request in flight included; so does the stop token, with an error whose message
-//! is [`STOPPING`]. Each try is reported once.
+//! is [`Fault::Stopping`]. Each try is reported once.
 
-use crate::fetch::service::fault::STOPPING;
+use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::service::retry_budget::{RetryBudget, backoff};
 use crate::fetch::service::scheduler::Scheduler;
@@ -107,7 +107,7 @@ impl Service {
         &self,
         priority: Priority,
         request: DescribeGroups,
-    ) -> Result<Page<LogGroup>, SourceError> {
+    ) -> Result<Page<LogGroup>, Fault> {
         let count = |page: &Page<LogGroup>| page.items.len() as u64;
         let send = || self.source.describe_log_groups(request.clone());
         self.call(Call::DescribeLogGroups, priority, None, count, send).await
@@ -118,18 +118,14 @@ impl Service {
         &self,
         priority: Priority,
         request: DescribeStreams,
-    ) -> Result<Page<LogStream>, SourceError> {
+    ) -> Result<Page<LogStream>, Fault> {
         let count = |page: &Page<LogStream>| page.items.len() as u64;
         let send = || self.source.describe_log_streams(request.clone());
         self.call(Call::DescribeLogStreams, priority, Some(&request.group), count, send).await
     }
 
     /// One page of one stream's events.
-    pub(crate) async fn get_log_events(
-        &self,
-        priority: Priority,
-        request: GetEvents,
-    ) -> Result<EventPage, SourceError> {
+    pub(crate) async fn get_log_events(&self, priority: Priority, request: GetEvents) -> Result<EventPage, Fault> {
         let count = |page: &EventPage| page.events.len() as u64;
         let send = || self.source.get_log_events(request.clone());
         self.call(Call::GetLogEvents, priority, Some(&request.group), count, send).await
@@ -140,20 +136,20 @@ impl Service {
         &self,
         priority: Priority,
         request: FilterEvents,
-    ) -> Result<FilterPage, SourceError> {
+    ) -> Result<FilterPage, Fault> {
         let count = |page: &FilterPage| page.events.len() as u64;
         let send = || self.source.filter_log_events(request.clone());
         self.call(Call::FilterLogEvents, priority, Some(&request.group), count, send).await
     }
 
     /// Starts a count of a stream's events; its id.
-    pub(crate) async fn start_count(&self, priority: Priority, request: CountEvents) -> Result<String, SourceError> {
+    pub(crate) async fn start_count(&self, priority: Priority, request: CountEvents) -> Result<String, Fault> {
         let send = || self.source.start_count(request.clone());
         self.call(Call::StartQuery, priority, Some(&request.group), |_| 0, send).await
     }
 
     /// How far a count is.
-    pub(crate) async fn count_results(&self, priority: Priority, query: &str) -> Result<Counted, SourceError> {
+    pub(crate) async fn count_results(&self, priority: Priority, query: &str) -> Result<Counted, Fault> {
         let send = || self.source.count_results(query.to_owned());
         self.call(Call::GetQueryResults, priority, None, |_| 0, send).await
     }
@@ -165,15 +161,15 @@ impl Service {
         group: Option<&str>,
         count: impl Fn(&T) -> u64,
         send: impl Fn() -> F,
-    ) -> Result<T, SourceError>
+    ) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, SourceError>>,
     {
         let mut deadline = Deadline::after(*self.patience.borrow());
         tokio::select! {
             biased;
-            () = self.stopping.cancelled() => Err(failed(call, SourceErrorKind::Unavailable, STOPPING)),
-            result = self.tries(call, priority, group, count, send, &mut deadline) => result,
+            () = self.stopping.cancelled() => Err(Fault::Stopping),
+            result = self.tries(call, priority, group, count, send, &mut deadline) => Ok(result?),
         }
     }
 
@@ -350,6 +346,13 @@ mod tests {
         DescribeStreams { group: "/g".into(), ..Default::default() }
     }
 
+    fn kind_of(fault: Fault) -> SourceErrorKind {
+        match fault {
+            Fault::Source(error) => error.kind,
+            other => panic!("not the service's: {other:?}"),
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn passing_trouble_is_tried_again() {
         let source = Arc::new(ScriptedSource::default());
@@ -399,7 +402,7 @@ mod tests {
             source.fail_next(kind);
             let start = Instant::now();
             let error = service.describe_log_streams(Priority::Waiting, streams()).await.unwrap_err();
-            assert_eq!(error.kind, kind);
+            assert_eq!(kind_of(error), kind);
             assert!(start.elapsed() < Duration::from_millis(100));
             assert_eq!(source.calls(Call::DescribeLogStreams), before + 1);
         }
@@ -417,7 +420,7 @@ mod tests {
             callers.spawn(async move { service.describe_log_streams(Priority::Waiting, streams()).await });
         }
         while let Some(result) = callers.join_next().await {
-            assert_eq!(result.unwrap().unwrap_err().kind, SourceErrorKind::Network);
+            assert_eq!(kind_of(result.unwrap().unwrap_err()), SourceErrorKind::Network);
         }
         assert!(start.elapsed() <= Duration::from_secs(31), "{:?}", start.elapsed());
         let calls = source.calls(Call::DescribeLogStreams);
@@ -455,7 +458,7 @@ mod tests {
         source.hang(true);
         let start = Instant::now();
         let error = service.describe_log_streams(Priority::Refreshing, streams()).await.unwrap_err();
-        assert_eq!((error.kind, start.elapsed()), (SourceErrorKind::Timeout, SILENCE));
+        assert_eq!((kind_of(error), start.elapsed()), (SourceErrorKind::Timeout, SILENCE));
     }
 
     #[tokio::test(start_paused = true)]
@@ -472,7 +475,7 @@ mod tests {
         });
         let start = Instant::now();
         let error = service.describe_log_streams(Priority::Refreshing, streams()).await.unwrap_err();
-        assert_eq!((error.kind, start.elapsed()), (SourceErrorKind::Timeout, TRY_TIMEOUT));
+        assert_eq!((kind_of(error), start.elapsed()), (SourceErrorKind::Timeout, TRY_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
@@ -519,7 +522,7 @@ mod tests {
         let service = service(&source, &CancellationToken::new());
         let start = Instant::now();
         let error = service.describe_log_streams(Priority::Waiting, streams()).await.unwrap_err();
-        assert_eq!(error.kind, SourceErrorKind::Timeout);
+        assert_eq!(kind_of(error), SourceErrorKind::Timeout);
         assert!(start.elapsed() <= Duration::from_secs(30));
     }
 
@@ -534,7 +537,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(5)).await;
         stopping.cancel();
         let error = request.await.unwrap().unwrap_err();
-        assert_eq!((error.kind, error.message.as_str()), (SourceErrorKind::Unavailable, STOPPING));
+        assert!(matches!(error, Fault::Stopping));
         assert!(start.elapsed() < Duration::from_millis(50));
     }
 
@@ -558,7 +561,7 @@ mod tests {
         source.fail_always(Some(SourceErrorKind::Throttled));
         let service = service(&source, &CancellationToken::new());
         let error = service.describe_log_streams(Priority::Background, streams()).await.unwrap_err();
-        assert_eq!(error.kind, SourceErrorKind::Throttled);
+        assert_eq!(kind_of(error), SourceErrorKind::Throttled);
         assert!(service.scheduler.rate(Call::DescribeLogStreams) < 25.0);
         assert!(source.calls(Call::DescribeLogStreams) < 40);
     }

@@ -29,7 +29,7 @@ impl Fault {
         match self {
             Fault::Source(e) => to_error(subject, e),
             Fault::Store(e) => store_error(subject, e),
-            Fault::Stopping => Error::new(ErrorKind::Stopping, subject, "the mount is going away"),
+            Fault::Stopping => Error::new(ErrorKind::Stopping, subject, "the mount is stopping"),
             Fault::Died => {
                 Error::new(ErrorKind::Damaged, subject, "the transfer broke off by a defect of this program")
             }
@@ -80,16 +80,10 @@ impl From<Error> for Fault {
     }
 }
 
-/// Message of the error that the stop token ends requests with; its kind is `Unavailable`.
-pub(crate) const STOPPING: &str = "the mount is stopping";
-
 /// The error of a call about `subject` (a group, or `group/stream`).
-pub(crate) fn to_error(subject: &str, error: SourceError) -> Error {
+fn to_error(subject: &str, error: SourceError) -> Error {
     let call = error.call.name();
     let message = error.message;
-    if message == STOPPING {
-        return Error::new(ErrorKind::Stopping, subject, STOPPING);
-    }
     let (kind, cause) = match error.kind {
         SourceErrorKind::NotFound => {
             (ErrorKind::NotFound, format!("CloudWatch Logs has no such log group or stream: {message}"))
@@ -200,15 +194,5 @@ mod tests {
             assert_eq!(cause, of("no because of b", after).cause());
             assert!(cause.ends_with(&format!("logs:GetLogEvents{after}")), "{cause}");
         }
-    }
-
-    #[test]
-    fn stopping_is_told_apart() {
-        let error = SourceError {
-            kind: SourceErrorKind::Unavailable,
-            call: Call::FilterLogEvents,
-            message: STOPPING.to_owned(),
-        };
-        assert_eq!(to_error("/g", error).kind(), ErrorKind::Stopping);
     }
 }

@@ -23,7 +23,7 @@ use crate::fetch::stream::watermark::Trust;
 use crate::model::{GroupId, LogClass, StreamId, printable};
 use crate::report::Report;
 use crate::report::status::{Followed, Transfer};
-use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceError, SourceErrorKind, halved};
+use crate::source::{Call, EventPage, FilterEvents, FilterPage, GetEvents, SourceErrorKind, halved};
 use crate::store::StoreError;
 use crate::store::row::{StreamRow, Vouch};
 use crate::sync::lock;
@@ -239,28 +239,25 @@ impl Streams {
         call: Call,
         about: &About,
         limit: &mut Option<u32>,
-        page: impl Future<Output = Result<T, SourceError>>,
+        page: impl Future<Output = Result<T, Fault>>,
     ) -> Result<Option<T>, Fault> {
         if let Some(refusal) = self.refusals.get(call, &about.group) {
             return Err(refusal.into());
         }
-        let answer = tokio::select! {
-            biased;
-            () = self.shared.stopping.cancelled() => return Err(Fault::Stopping),
-            answer = page => answer,
-        };
-        match answer {
+        match page.await {
             Ok(page) => Ok(Some(page)),
-            Err(error)
+            Err(Fault::Source(error))
                 if error.kind == SourceErrorKind::TooLarge
                     && let Some(less) = halved(*limit) =>
             {
                 *limit = Some(less);
                 Ok(None)
             }
-            Err(error) => {
-                self.refusals.note(about, &error);
-                Err(error.into())
+            Err(fault) => {
+                if let Fault::Source(error) = &fault {
+                    self.refusals.note(about, error);
+                }
+                Err(fault)
             }
         }
     }
