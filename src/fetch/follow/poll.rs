@@ -27,6 +27,7 @@ use crate::fetch::stream::watermark::OVERLAP;
 use crate::model::{StreamId, Timestamp};
 use crate::source::Call;
 use crate::store::row::Extent;
+use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,25 +227,6 @@ async fn each(streams: &Arc<Streams>, targets: &[Target], how: How, late_window:
         total.fault = Some(fault.clone());
     }
     total
-}
-
-/// Drives all at once, within this task.
-async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(|cx| {
-        let mut ready = true;
-        for (future, output) in &mut running {
-            if output.is_none() {
-                match future.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => ready = false,
-                }
-            }
-        }
-        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 /// Whether a page stopped before events that are known to exist.
@@ -515,19 +497,5 @@ mod tests {
         assert_eq!(starts, [None, None, None, due(900), None, None, None, due(901)]);
         assert_eq!(behind(None, 3, now), None);
         assert_eq!(behind(Some(Timestamp(9_000)), 3, now), None, "stamped ahead");
-    }
-
-    #[tokio::test]
-    async fn all_calls_run_at_once() {
-        let barrier = tokio::sync::Barrier::new(3);
-        let done = join_all((0..3).map(|i| {
-            let barrier = &barrier;
-            async move {
-                barrier.wait().await;
-                i
-            }
-        }))
-        .await;
-        assert_eq!(done, [0, 1, 2]);
     }
 }
