@@ -4,7 +4,7 @@
 //! keeps it so.
 //!
 //! * [`mount`]: the kernel's side, the only room that names fuser. Decodes, asks the tree, answers. No policy.
-//! * [`tree`]: names, attributes, handles, and what each program must see of a file whose length nobody knows yet.
+//! * [`tree`]: names, attributes, handles, and what each program must see of a file whose length isn't known yet.
 //! * [`fetch`]: keeps copies current: schedules calls, lists, refreshes, downloads, follows.
 //! * [`store`]: the local copy: text and index files a stream, and the catalogue. Knows bytes, not AWS.
 //! * [`source`]: where events come from: the trait and its implementations, CloudWatch and the built-in demo.

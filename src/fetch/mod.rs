@@ -148,7 +148,7 @@ impl Fetch {
 
     /// A program that searches what it lists opens the group's folder: it will want what was never fetched.
     pub fn searched(&self, group: GroupId) {
-        // What is wrong with the group is told to whoever lists it.
+        // What is wrong with the group is told to the program that lists it.
         if let (Ok(group), Some(listing)) = (self.streams.group(group), self.listings.progress_of(group)) {
             prefetch::searched(&self.streams, &group, listing);
         }
@@ -164,13 +164,13 @@ impl Fetch {
         self.listings.streams_after(group, seq, max).await
     }
 
-    /// Somebody watches the folder (inotify, open directory): its newest page is read again each listing time to live until
+    /// A program watches the folder (inotify, open directory): its newest page is read again each listing time to live until
     /// dropped.
     pub fn watch_group(&self, group: GroupId) -> GroupWatch {
         self.listings.watch_group(group)
     }
 
-    /// The live side of one stream. Shared while anybody holds it.
+    /// The live side of one stream. Shared while it is held.
     pub fn stream(&self, id: StreamId) -> Result<Arc<Stream>, Error> {
         self.streams.stream(id)
     }
@@ -215,7 +215,7 @@ impl Fetch {
     }
 }
 
-/// A store's error about `subject`, for whoever waits.
+/// A store's error about `subject`, for those that wait.
 pub fn store_error(subject: &str, error: &StoreError) -> Error {
     service::fault::store_error(subject, error.clone())
 }

@@ -1,6 +1,6 @@
 //! What was set aside: a damaged catalogue as `*.damaged-N`, what another version left as `*.old-N`.
 //!
-//! Nobody reads these files any more; they are kept for whoever wants to know what happened. They count in the budget, and go before any
+//! These files aren't read any more; they are kept for a person who wants to know what happened. They count in the budget, and go before any
 //! text does.
 
 use super::StoreError;

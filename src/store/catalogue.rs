@@ -241,7 +241,7 @@ impl Catalogue {
             let (age, db) = self.db()?;
             let look = |db: &Database| act(&db.begin_read()?);
             match look(&db) {
-                // After a failed write the database answers nobody until it is opened again.
+                // After a failed write the database answers no request until it is opened again.
                 Err(StoreError { kind: StoreErrorKind::Damaged | StoreErrorKind::NoSpace, .. }) => {
                     drop(db);
                     self.reopen(age)?;
@@ -328,9 +328,9 @@ impl Catalogue {
         }
     }
 
-    /// Closes the database that was opened as number `age` and opens it again, unless somebody did.
+    /// Closes the database that was opened as number `age` and opens it again, unless another caller did.
     fn reopen(&self, age: u64) -> Result<(), StoreError> {
-        // Held while the file is opened: nobody has anything to read before that.
+        // Held while the file is opened: no reader has anything to read before that.
         let mut slot = self.db.write().unwrap_or_else(PoisonError::into_inner);
         if slot.0 != age && slot.1.is_some() {
             return Ok(());

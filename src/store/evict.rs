@@ -4,7 +4,7 @@
 //! Rows and indexes stay: the order in which events were shown is known here alone. The text comes back from the service when it is
 //! read again (see [`super::Repair`]), so what the service may not have any more goes last. A stream that is read stays.
 //!
-//! The catalogue is told first: a crash in between leaves a file that nobody counts, which the next eviction takes, while a file that is
+//! The catalogue is told first: a crash in between leaves a file that isn't counted, which the next eviction takes, while a file that is
 //! counted and gone would look like damage.
 
 use super::live::Context;
@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_secs(5);
 /// Streams taken away with one commit.
 const TOGETHER: usize = 256;
 
-/// Takes text away if there is too much. For the committer: nobody appends meanwhile.
+/// Takes text away if there is too much. For the committer: nothing is appended meanwhile.
 pub(crate) fn make_room(context: &Context) -> Result<(), StoreError> {
     // They are made again without a call.
     rendering::drop_unread(context, || is_too_much(context));
@@ -79,7 +79,7 @@ pub(crate) fn make_room(context: &Context) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes the text of these streams away, but for those that somebody began to read; tells how many went.
+/// Takes the text of these streams away, but for those that a reader began to read; tells how many went.
 fn take(context: &Context, ids: &[StreamId]) -> Result<u64, StoreError> {
     context.catalogue.text_is_taken(ids)?;
     let (mut taken, mut outcome) = (0, Ok(()));

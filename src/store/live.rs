@@ -1,4 +1,4 @@
-//! The live side of a stream: what readers and the committer share of it while somebody needs it.
+//! The live side of a stream: what readers and the committer share of it while it is held.
 //!
 //! A stream's text is its file and then its live rows. Only the committer changes that, after a commit, in one step under a short lock;
 //! readers take a snapshot under the same lock and read the file outside of it, which is safe because committed bytes never change. When a
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 /// A stream with no live rows and no more blocks than this takes little: some kilobytes.
 const LIGHT_BLOCKS: usize = 64;
-/// Renditions kept though nobody reads them: a `stat` and an `open` shouldn't render twice.
+/// Renditions kept though they aren't read: a `stat` and an `open` shouldn't render twice.
 const RECENT_RENDITIONS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// What every part of the store works with.
@@ -147,7 +147,7 @@ impl Context {
         used
     }
 
-    /// The live side of a stream if anybody holds it.
+    /// The live side of a stream if it is held.
     pub(crate) fn live_now(&self, id: StreamId) -> Option<Arc<Live>> {
         lock(&self.streams).get(&id).and_then(Weak::upgrade)
     }
@@ -179,7 +179,7 @@ impl Context {
         }
     }
 
-    /// Takes a stream's text file away, unless somebody reads it; tells whether it did.
+    /// Takes a stream's text file away, unless a reader has it; tells whether it did.
     pub(crate) fn remove_text(&self, id: StreamId) -> Result<bool, StoreError> {
         let live = self.any_live(id);
         // Held to the end: who comes to read meanwhile finds the file as it is afterwards.
@@ -200,7 +200,7 @@ impl Context {
     pub(crate) fn live(&self, id: StreamId) -> Result<Arc<Live>, StoreError> {
         let live = self.any_live(id);
         let has_rows = live.with(self, |state| Ok(!state.tail.is_empty()))?;
-        // Somebody who brings the directory up to date reads the disk: nobody waits for that here.
+        // A caller that brings the directory up to date reads the disk: that isn't waited for here.
         let is_light = !has_rows && live.directory.try_lock().is_ok_and(|known| known.len() <= LIGHT_BLOCKS);
         let (here, elsewhere) =
             if is_light { (&self.recent_light, &self.recent) } else { (&self.recent, &self.recent_light) };
@@ -222,7 +222,7 @@ impl Context {
             return;
         }
         {
-            // Whoever comes to hold it needs this lock; a commit that is under way holds it already, and changes its state.
+            // What comes to hold it needs this lock; a commit that is under way holds it already, and changes its state.
             let _streams = lock(&self.streams);
             if Arc::strong_count(&live) > 1 {
                 return;
@@ -305,7 +305,7 @@ pub(crate) struct State {
     pub(crate) complete: bool,
     pub(crate) tail: Vec<Arc<TailRow>>,
     pub(crate) identity: Arc<Identity>,
-    /// The text file, once somebody read it.
+    /// The text file, once it was read.
     text: Option<Arc<dyn DiskFile>>,
 }
 

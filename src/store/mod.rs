@@ -72,7 +72,7 @@ pub enum StoreErrorKind {
     CatalogueLost,
     /// Text of this stream isn't there (evicted) or isn't what was written; its index knows what belongs there, see [`Repair`].
     TextLost(StreamId),
-    /// The index of this stream can't be read: nobody knows any more in which order its events were shown.
+    /// The index of this stream can't be read: it isn't known any more in which order its events were shown.
     IndexLost(StreamId),
     /// The disk failed on this stream's files: they take nothing more until they are made anew, see [`Store::heal`].
     Sick(StreamId),

@@ -29,7 +29,7 @@ pub enum Names {
     Exact,
 }
 
-/// What a name can mean, whoever is there to have it.
+/// What a name can mean, whichever stream has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// A slug. If it was given to no exact name, this may be one itself.
@@ -103,7 +103,7 @@ pub fn hash8(name: &str) -> String {
     format!("{:08x}", hash64(name) >> 32)
 }
 
-/// The slug that a name gets if nobody else has it: its hash if nothing of it can be shown, cut and with its hash if it's too long.
+/// The slug that a name gets if no other name has it: its hash if nothing of it can be shown, cut and with its hash if it's too long.
 pub fn slug_of(name: &str) -> String {
     let slug = slug::slugify(name);
     if slug.is_empty() {

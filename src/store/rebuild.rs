@@ -187,7 +187,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Files of a stream that nobody can use any more. One that stays is only in the way.
+/// Files of a stream that are of no use any more. One that stays is only in the way.
 fn remove_stream(index: &Path) {
     for path in [index.with_extension("text"), index.to_owned()] {
         if let Err(error) = fs::remove_file(&path)

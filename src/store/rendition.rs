@@ -3,7 +3,7 @@
 //! It is a pure function of the committed events, so it is never synced and is wiped when the store is opened. Those who read it have it
 //! made, step by step, until it is level with the stream. From then on the committer extends it before it lets the canonical length move;
 //! one that is still being made it leaves to them, and never waits for it longer than a step. One that it can't extend is level no more,
-//! so that nobody takes its length for the file's size.
+//! so that its length isn't taken for the file's size.
 
 use super::StoreError;
 use super::catalogue::{Catalogue, Size};
@@ -25,7 +25,7 @@ pub(crate) struct Rendition {
     pub(crate) rendered: Arc<AtomicU64>,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
-    /// Held for one step: there is one appender, and nobody reads behind `len`.
+    /// Held for one step: there is one appender, and no reader reads behind `len`.
     pub(crate) made: Mutex<Made>,
     /// It shows all that is committed, and the committer keeps it so. Changed under `made`.
     pub(crate) level: AtomicBool,

@@ -26,7 +26,7 @@ impl StoreError {
         StoreError::new(StoreErrorKind::TextLost(id), format!("{}: {what}", path.display()))
     }
 
-    /// A failure on the files of one stream, which takes nothing more for now. A full disk isn't: that is nobody's defect.
+    /// A failure on the files of one stream, which takes nothing more for now. A full disk isn't: that is no defect.
     pub(crate) fn of_stream(self, id: StreamId) -> StoreError {
         match self.kind {
             StoreErrorKind::Damaged => StoreError { kind: StoreErrorKind::Sick(id), ..self },

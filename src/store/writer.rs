@@ -60,7 +60,7 @@ struct Waiting {
     reply: oneshot::Sender<Result<Ends, StoreError>>,
 }
 
-/// Takes requests until nobody can send any.
+/// Takes requests until there is no sender.
 pub(crate) fn run(context: &Arc<Context>, mut requests: mpsc::Receiver<Request>) {
     let mut next = requests.blocking_recv();
     while let Some(request) = next {
@@ -68,7 +68,7 @@ pub(crate) fn run(context: &Arc<Context>, mut requests: mpsc::Receiver<Request>)
     }
 }
 
-/// The same as a task, for tests whose time stands still while somebody works: a thread's work doesn't hold it.
+/// The same as a task, for tests whose time stands still while a thread works: a thread's work doesn't hold it.
 #[cfg(test)]
 pub(crate) async fn run_as_task(context: Arc<Context>, mut requests: mpsc::Receiver<Request>) {
     let mut next = requests.recv().await;
@@ -174,7 +174,7 @@ fn checkpoint(context: &Arc<Context>) -> Result<(), StoreError> {
     first
 }
 
-/// Moves live rows of streams that got none of late: what nobody adds to is whole in its files, and takes neither memory nor room in
+/// Moves live rows of streams that got none of late: what isn't added to is whole in its files, and takes neither memory nor room in
 /// the catalogue.
 fn move_quiet(context: &Arc<Context>, after: StreamId) -> Result<Option<StreamId>, StoreError> {
     let ids = context.catalogue.streams_with_tails(after.0, CHECKPOINT)?;
@@ -235,7 +235,7 @@ struct Work {
     checkpoint: bool,
     change: Change,
     files: Option<Files>,
-    /// Somebody reads the text file without asking: only what is committed already may be written to it.
+    /// The kernel reads the text file without asking: only what is committed already may be written to it.
     passes_through: bool,
     _writing: Option<Writing>,
 }
@@ -250,7 +250,7 @@ struct Opened {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     committed: u64,
-    /// What lies beyond was never shown to anybody.
+    /// What lies beyond was never shown.
     kept: u64,
 }
 
@@ -460,7 +460,7 @@ impl Work {
         Ok(())
     }
 
-    /// The text file, cut. Where text was evicted or lost it is lengthened: those bytes prove nothing, and whoever reads them has them
+    /// The text file, cut. Where text was evicted or lost it is lengthened: those bytes prove nothing, and a reader of them has them
     /// fetched again.
     fn open_text(&self, context: &Context, dir: &Path, path: PathBuf, committed: u64) -> Result<Opened, StoreError> {
         let file = context.open(&path, true).map_err(|e| StoreError::io("open", &path, &e))?;

@@ -77,7 +77,7 @@ impl Asks {
         row.count >= OFTEN
     }
 
-    /// Whether somebody who asks for few files has asked for this one of late.
+    /// Whether a process that asks for few files has asked for this one of late.
     pub(crate) fn is_asked_for(&self, ino: Ino, now: Instant) -> bool {
         self.files.peek(&ino).is_some_and(|row| now.saturating_duration_since(row.last) <= MOST)
     }

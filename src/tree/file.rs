@@ -3,7 +3,7 @@
 //! Three lengths matter. *Readable* is what the store has committed; reads serve it at once. *Announced* is the size that
 //! attributes tell: the marker while the length is unknown, then a length that trails the readable one until the kernel's
 //! page cache has been told (a size raised by attributes alone shows NUL bytes to a reader that holds the old last page).
-//! *Told* is what [`Inodes`] remembers of the last announcement when nobody has the file open.
+//! *Told* is what [`Inodes`] remembers of the last announcement while the file isn't open.
 
 use super::growth_notifier::{Grows, GrowthNotifier};
 use super::inode::{Ino, Inodes};
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
-/// Size of a stream that nobody has measured: not 0, which tar, busybox cp and sendfile take for an empty file.
+/// Size of a stream that wasn't measured: not 0, which tar, busybox cp and sendfile take for an empty file.
 pub(crate) const MARKER: u64 = 1;
 
 /// How long a wait may go without progress of this stream.
@@ -220,7 +220,7 @@ impl File {
         told.await
     }
 
-    /// Makes sure that the order of events is known before anybody is given a handle.
+    /// Makes sure that the order of events is known before a handle is given.
     pub(crate) async fn verify_index(self: &Arc<Self>) -> Result<(), Error> {
         let verified = match self.reader.unverified_index() {
             Ok(None) => return Ok(()),

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long a file waits for its task, unless somebody waits for what the task does.
+/// How long a file waits for its task, unless a caller waits for what the task does.
 const LATER: Duration = Duration::from_millis(5);
 
 /// A file whose growth is told.

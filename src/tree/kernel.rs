@@ -16,7 +16,7 @@ pub enum Notice {
     },
     /// Followers that wait for inotify must hear of a growth of this inode.
     Inotify(Ino),
-    /// A new name in a folder that somebody watches.
+    /// A new name in a folder that a program watches.
     NewName {
         /// The folder.
         parent: Ino,

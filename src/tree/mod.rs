@@ -1,4 +1,4 @@
-//! The virtual tree: names, attributes, handles, and what each program must see of a file whose length nobody knows yet.
+//! The virtual tree: names, attributes, handles, and what each program must see of a file whose length isn't known yet.
 //!
 //! No kernel types, no AWS and no file I/O of its own: the mount decodes a request, asks here, and encodes the answer. Methods
 //! that may have to wait are `async`; what is cached and fresh is ready at the first poll.
@@ -241,7 +241,7 @@ impl Tree {
         row.ok_or_else(|| Error::new(ErrorKind::NotFound, "log stream", "it is gone"))
     }
 
-    /// The file of `ino` if anybody has it open.
+    /// The file of `ino` if it is open.
     fn live_file(&self, ino: Ino) -> Option<Arc<File>> {
         lock(&self.files).get(&ino).and_then(Weak::upgrade)
     }

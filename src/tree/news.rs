@@ -1,4 +1,4 @@
-//! What the service has new: names for folders that somebody watches.
+//! What the service has new: names for folders that a program watches.
 
 use super::Tree;
 use super::inode::{Alias, Ino, Node, Show};
@@ -90,7 +90,7 @@ impl Tree {
                 _ => {}
             }
         }
-        // What nobody watches any more is let go of outside the lock.
+        // What no program watches any more is let go of outside the lock.
         drop(watched);
         *lock(&self.watched) = super::Watched { groups, files };
     }

@@ -27,7 +27,7 @@ const EMPTY_ANSWERS: u32 = 3;
 const HOLD: Duration = Duration::from_millis(500);
 
 impl Tree {
-    /// Opens a file. Whoever trusts sizes waits until the size is known and the kernel has it; who streams is let in at once.
+    /// Opens a file. A program that trusts sizes waits until the size is known and the kernel has it; one that streams is let in at once.
     pub async fn open(&self, ino: Ino, writing: bool, caller: &Caller<'_>) -> Result<Opened, Error> {
         let misled = matches!(self.node(ino)?, Node::Stream(..))
             && self.processes.anybody_walks()

@@ -33,7 +33,7 @@ pub(crate) struct Open {
 }
 
 impl Mode {
-    /// Nobody has it open: the next open chooses.
+    /// It isn't open: the next open chooses.
     pub(crate) fn is_free(&self) -> bool {
         lock(&self.0).count == 0
     }

@@ -1,7 +1,7 @@
 //! How often names that nothing is known of are asked for.
 //!
 //! Each such question costs a call of a quota that listings need, too. So of one folder a user asks a few at a time, and a few a second
-//! for names that nobody has; a name that is there is for free. One more waits a moment for its turn. What gets none is answered by the
+//! for names that don't exist; a name that is there is for free. One more waits a moment for its turn. What gets none is answered by the
 //! folder's listing, which serves all of them: a name that wasn't asked for may be there, and is never denied unseen.
 
 use super::inode::Ino;

@@ -1,6 +1,6 @@
 //! Who reads, and so who may wait where.
 //!
-//! No single answer is right for every program on a file whose length nobody knows yet: some stream it happily, some trust the
+//! No single answer is right for every program on a file whose length isn't known yet: some stream it happily, some trust the
 //! size they were told and copy just that, with status 0. The rules were measured tool by tool, and go by the *executable*: a
 //! name in `argv` or `comm` proves nothing (busybox links called `cat` read differently from GNU's).
 
@@ -150,7 +150,7 @@ pub(crate) fn behaviour(process: &Process) -> Behaviour {
     if name.is_empty() || MULTI_CALL.contains(&name) { shown(&process.comm) } else { shown(name) }
 }
 
-/// Whether `process` reads what is in the folders that it lists. A wrong guess costs some pages that nobody asked for.
+/// Whether `process` reads what is in the folders that it lists. A wrong guess costs some pages that no program asked for.
 pub(crate) fn searches(process: &Process) -> bool {
     let name = process.executable.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
     name.is_some_and(|name| SEARCHES.contains(&if MULTI_CALL.contains(&name) { &*process.comm } else { name }))

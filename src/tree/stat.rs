@@ -97,7 +97,7 @@ impl Tree {
         }
     }
 
-    /// A stream's file as anybody may be told it now: the size if it is known, else the marker, to be asked for again.
+    /// A stream's file as any program may be told it now: the size if it is known, else the marker, to be asked for again.
     pub(crate) fn stream_attributes(&self, row: &StreamRow, show: Show) -> Attributes {
         self.attributes_with(row, show, self.known(row, show))
     }

@@ -1,8 +1,8 @@
 //! The first copy of a stream: from its head to the moment at which the download began.
 //!
-//! It runs once a stream, for as long as anybody holds an [`Interest`]; the last one gone stops it after the page in flight. The part
+//! It runs once a stream, for as long as there is an [`Interest`]; the last one gone stops it after the page in flight. The part
 //! stays, and the next download goes on from its newest event, or from up to where the part was settled when it was read; the size stays
-//! unknown until a download came to the end. As long as nobody waits for it, but it is read ahead of who may come, one request at a
+//! unknown until a download came to the end. As long as no reader waits for it, but it is read ahead of who may come, one request at a
 //! time gives way to everybody else's.
 
 use crate::clock::Moment;
@@ -29,7 +29,7 @@ const DOUBTS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis
 /// How often the end is read again because of checks under way meanwhile; each try is short, so one is nearly always enough.
 const JOIN_TRIES: usize = 3;
 
-/// Somebody is interested in a download; the last one dropped stops it after the page in flight.
+/// A reader is interested in a download; the last one dropped stops it after the page in flight.
 pub struct Interest {
     stream: Arc<Stream>,
     waits: bool,
@@ -72,13 +72,13 @@ pub(crate) fn start(stream: &Arc<Stream>) -> (Interest, bool) {
     Interest::new(stream, true, Via::Get)
 }
 
-/// Downloads a stream that nobody waits for yet, for as long as the future lives; ends with the download, whatever becomes of it.
+/// Downloads a stream that no reader waits for yet, for as long as the future lives; ends with the download, whatever becomes of it.
 pub(crate) async fn ahead_of_readers(stream: &Arc<Stream>, via: Via) {
     let mut progress = stream.progress();
     let (_interest, _) = Interest::new(stream, false, via);
     loop {
         let is_complete = progress.borrow_and_update().complete;
-        // Not under the borrow: whoever starts a download looks at the progress under this lock.
+        // Not under the borrow: what starts a download looks at the progress under this lock.
         if is_complete || !lock(&stream.downloads).running {
             return;
         }
@@ -123,7 +123,7 @@ async fn run(stream: Arc<Stream>, via: Via) {
         if matches!(outcome, Ok(Drained::LeftEarly)) && downloads.held > 0 {
             continue;
         }
-        // Before the failure is told: whoever hears of it may start again at once.
+        // Before the failure is told: what hears of it may start again at once.
         downloads.running = false;
         let is_awaited = downloads.waiting > 0;
         drop(downloads);
@@ -192,7 +192,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
                     is_doubtful = true;
                     break;
                 }
-                // It goes on for as long as somebody waits.
+                // It goes on for as long as a reader waits.
                 None => (from, may_be_stuck) = (at, false),
             },
             Drained::LeftEarly => return Ok(Drained::LeftEarly),
@@ -227,7 +227,7 @@ async fn attempt(stream: Arc<Stream>, via: Via) -> Result<Drained, Fault> {
     if is_doubtful {
         stream.is_up_to_date(By::Read);
     }
-    // A listing may have replaced it meanwhile: then nothing was kept, and nobody would hear of an end.
+    // A listing may have replaced it meanwhile: then nothing was kept, and no reader would hear of an end.
     if stream.row()?.gone {
         stream.check_generation()?;
         return Err(stream.not_found().into());

@@ -3,7 +3,7 @@
 //! A reader that waits at the head gets its pages as they come, while the windows behind it (see `windows`) are read beside it, by both
 //! event calls: their quotas are separate. There are so many readers as use the quotas up, and no more: each window costs a part of a
 //! page. What is read ahead gives way to everybody who waits; it is held in memory, so many pages in all; and where FilterLogEvents is
-//! refused, GetLogEvents does it alone. While nobody waits for the stream itself, one reader does it, and gives way too.
+//! refused, GetLogEvents does it alone. While no reader waits for the stream itself, one reader does it, and gives way too.
 
 use crate::clock::Moment;
 use crate::fetch::download::windows::{Id, Windows};
@@ -46,7 +46,7 @@ pub(crate) struct Long<'a> {
     pub(crate) read_to: Option<Moment>,
     /// By which call its head is read first.
     pub(crate) via: Via,
-    /// Whether it is left where nothing but empty pages comes; else it goes on for as long as somebody waits.
+    /// Whether it is left where nothing but empty pages comes; else it goes on for as long as a reader waits.
     pub(crate) may_be_stuck: bool,
 }
 
@@ -154,7 +154,7 @@ pub(crate) async fn read(mut long: Long<'_>, wanted: &(dyn Fn() -> bool + Sync))
     }
 }
 
-/// The next page of what is read ahead. Once its window is the head, somebody waits for it: then the request is made anew if it fails
+/// The next page of what is read ahead. Once its window is the head, a reader waits for it: then the request is made anew if it fails
 /// or isn't answered soon, and gives way no more.
 pub(crate) async fn ask_ahead(
     cursor: &mut Cursor,
@@ -179,7 +179,7 @@ pub(crate) async fn ask_ahead(
 }
 
 impl Reading<'_> {
-    /// How many readers by each call use the quotas up. A read begins with one and gets one more with each page: whoever wants only
+    /// How many readers by each call use the quotas up. A read begins with one and gets one more with each page: what wants only
     /// the head of a stream is gone by then.
     fn readers(&self) -> (usize, usize) {
         if !self.is_awaited() {
@@ -265,7 +265,7 @@ impl Reading<'_> {
                 self.idle.insert(id, cursor.by(Via::Get));
                 Ok(())
             }
-            // While the head gets on, nobody waits for this one.
+            // While the head gets on, no reader waits for this one.
             Err(fault) if self.windows.head() != Some(id) && is_passing(&fault) => {
                 self.stalled.insert(id, cursor);
                 Ok(())

@@ -2,7 +2,7 @@
 //!
 //! The windows lie in the order of time and leave no gap; the first is the head, whose pages may be committed as they come. A window
 //! ends with the first event at or behind its end, which costs a part of a page, not by draining, which would cost two calls. How many
-//! events a time holds is known only where pages were read, so windows are made as they are needed: what nobody reads yet waits, and is
+//! events a time holds is known only where pages were read, so windows are made as they are needed: what isn't read yet waits, and is
 //! cut by the density of the page before it. A window that turns out longer than it was meant to be gives its rest back; one that turns
 //! out shorter takes what waits behind it.
 //!
@@ -61,7 +61,7 @@ struct Window {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nobody reads it yet.
+    /// It isn't read yet.
     Waits,
     Read,
     Done,
@@ -110,7 +110,7 @@ impl Windows {
         self.windows.front().map(|window| window.id)
     }
 
-    /// Whether nobody reads the window whose pages come next.
+    /// Whether no reader has the window whose pages come next.
     pub(crate) fn head_waits(&self) -> bool {
         self.windows.front().is_some_and(|window| window.state == State::Waits)
     }

@@ -299,7 +299,7 @@ async fn one(streams: &Arc<Streams>, target: &Target, how: How, late_window: Dur
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Names,
-    /// All streams of the group; those that nobody follows are passed over.
+    /// All streams of the group; those that aren't followed are passed over.
     Group,
 }
 

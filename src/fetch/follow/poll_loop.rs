@@ -1,6 +1,6 @@
 //! One poll loop a group.
 //!
-//! It lives while anybody follows a stream of the group, and three polls longer, for `tail -F` reopens. A poll is one page from just
+//! It lives while a stream of the group is followed, and three polls longer, for `tail -F` reopens. A poll is one page from just
 //! before what was seen last (see `poll`); intervals go from start to start, so that an answer's latency isn't added to them. A failed
 //! poll backs off and the next good one catches up. Beside the polls, in tasks of their own, complete streams are read again: the late
 //! window, and what isn't settled; both stretch so that they take at most a fifth of the quota.

@@ -98,7 +98,7 @@ fn proof(settle: bool) -> By {
     if settle { By::Read } else { By::Poll }
 }
 
-/// Returns the calls made; a failure is nobody's concern: the next round does it.
+/// Returns the calls made; a failure is told to no one: the next round does it.
 async fn again(streams: Arc<Streams>, group: Arc<Group>, mut targets: Vec<Target>, now: Moment, settle: bool) -> u64 {
     let (late_window, settle_after) = {
         let settings = streams.shared.settings.borrow();

@@ -150,7 +150,7 @@ async fn check_by(
     // What was settled when a stream was last read may since have got events that are late by no more than the window.
     let back_more = settings.late_window.saturating_sub(settings.settle_after);
     let edges = members.edges(chain, settings.settle_after, trust, back_more);
-    // Their rows are gone or not complete: no check says anything about them, and nobody must wait for one.
+    // Their rows are gone or not complete: no check says anything about them, and no open must wait for one.
     lock(&group.checks.state).note_reads(wanted.difference(&waiting).copied(), began);
 
     // Where one page holds all that isn't settled, looking at all of it costs nothing more.

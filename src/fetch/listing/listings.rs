@@ -31,8 +31,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const CHUNK: usize = 256;
 /// A suspend of less than that is none.
 const SUSPENDED: Duration = Duration::from_secs(1);
-/// Names that are remembered as nobody's. (The `expect` is evaluated by the compiler.)
-const NOBODY: NonZeroUsize = NonZeroUsize::new(4096).expect("it isn't zero");
+/// Names that are remembered as absent. (The `expect` is evaluated by the compiler.)
+const ABSENT: NonZeroUsize = NonZeroUsize::new(4096).expect("it isn't zero");
 /// Shortest interval between refreshes of a watched folder, whatever the time to live.
 const LEAST_TTL: Duration = Duration::from_millis(100);
 
@@ -61,7 +61,7 @@ pub(crate) struct Listings {
     /// Slugs of whose pieces the service was asked for groups, until they may be asked for again.
     pub(crate) pieces: Remembered<String>,
     /// Names that a lookup didn't find; `None` is the root.
-    pub(crate) nobody: Remembered<(Option<GroupId>, String)>,
+    pub(crate) absent: Remembered<(Option<GroupId>, String)>,
     /// For how long the machine had been suspended when this was last looked at.
     suspended: Mutex<Duration>,
     /// The account that the answers come from, or why the cache isn't that one's; not set before the first answer.
@@ -78,7 +78,7 @@ pub(crate) struct Listings {
     pub(crate) unlisted: Remembered<(GroupId, String)>,
 }
 
-/// A group that somebody watches.
+/// A group that a program watches.
 struct Watched {
     alive: Weak<DropGuard>,
     since: Timestamp,
@@ -105,14 +105,14 @@ impl Listings {
             stream_flights: SingleFlight::new(),
             renewals: SingleFlight::new(),
             peek_flights: SingleFlight::new(),
-            peeked: Remembered::new(NOBODY),
-            pieces: Remembered::new(NOBODY),
-            nobody: Remembered::new(NOBODY),
-            newest_pages: Remembered::new(NOBODY),
-            unkept: Remembered::new(NOBODY),
-            confirmed: Remembered::new(NOBODY),
-            unlisted: Remembered::new(NOBODY),
-            told: Remembered::new(NOBODY),
+            peeked: Remembered::new(ABSENT),
+            pieces: Remembered::new(ABSENT),
+            absent: Remembered::new(ABSENT),
+            newest_pages: Remembered::new(ABSENT),
+            unkept: Remembered::new(ABSENT),
+            confirmed: Remembered::new(ABSENT),
+            unlisted: Remembered::new(ABSENT),
+            told: Remembered::new(ABSENT),
             suspended: Mutex::default(),
             account: OnceLock::new(),
         })
@@ -122,7 +122,7 @@ impl Listings {
     /// is listed again when it is next touched.
     pub(crate) fn reconfigured(&self) {
         self.root.reset(false);
-        self.nobody.clear();
+        self.absent.clear();
         self.peeked.clear();
         self.pieces.clear();
         let folders: Vec<_> = lock(&self.folders).iter().map(|(id, folder)| (*id, Arc::clone(folder))).collect();
@@ -143,7 +143,7 @@ impl Listings {
             names.clear();
         }
         self.confirmed.clear();
-        self.nobody.clear();
+        self.absent.clear();
         self.pieces.clear();
         self.unlisted.clear();
         self.root.expire();
@@ -158,7 +158,7 @@ impl Listings {
         match group {
             None => self.touch_root(),
             Some(id) => {
-                // What is wrong with the group or the catalogue is told to whoever lists it.
+                // What is wrong with the group or the catalogue is told to the program that lists it.
                 if let Ok((row, folder)) = self.folder(id) {
                     self.touch_group(row, &folder);
                 }
@@ -233,7 +233,7 @@ impl Listings {
         }
     }
 
-    /// Somebody watches the folder (inotify, open directory): its newest page is read again each listing time to live until the
+    /// A program watches the folder (inotify, open directory): its newest page is read again each listing time to live until the
     /// guard is dropped. Must be called within the runtime.
     pub(crate) fn watch_group(self: &Arc<Self>, group: GroupId) -> GroupWatch {
         let mut watches = lock(&self.watches);
@@ -266,7 +266,7 @@ impl Listings {
             // A group that is gone has nothing to keep fresh.
             let Ok((row, folder)) = self.folder(group) else { return };
             if !folder.progress().known {
-                // Whoever watches wants what is new; a whole walk is for who looks at the folder. A failure is met again soon.
+                // A program that watches wants what is new; a whole walk is for one that looks at the folder. A failure is met again soon.
                 self.peek(&row, Priority::Following).await.ok();
                 continue;
             }
@@ -277,7 +277,7 @@ impl Listings {
         }
     }
 
-    /// Since when somebody watches the folder.
+    /// Since when a program watches the folder.
     pub(crate) fn watched_since(&self, group: GroupId) -> Option<Timestamp> {
         lock(&self.watches).get(&group).filter(|watched| watched.alive.strong_count() > 0).map(|watched| watched.since)
     }

@@ -34,7 +34,7 @@ const LOOKUP: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_millis(250);
 /// How long a lookup waits for a first walk to bring its name before "under way" means no.
 const WALK_GRACE: Duration = Duration::from_secs(2);
-/// How long a name that nobody has is remembered.
+/// How long a name that doesn't exist is remembered.
 const NO: Duration = Duration::from_secs(1);
 /// How long it isn't said again of a slug how far its group was looked through.
 const TELL_AGAIN: Duration = Duration::from_mins(10);
@@ -86,7 +86,7 @@ impl Listings {
             Named::Row(row) => Some(self.shown_group(row)),
             Named::Nothing => Some(None),
             Named::Exact(_) | Named::Slug | Named::Hashed => {
-                self.nobody.contains(&(None, name.to_owned())).then_some(None)
+                self.absent.contains(&(None, name.to_owned())).then_some(None)
             }
         })
     }
@@ -126,7 +126,7 @@ impl Listings {
             Named::Row(row) => Some(self.shown_stream(row)),
             Named::Nothing => Some(None),
             Named::Exact(_) | Named::Slug | Named::Hashed => {
-                self.nobody.contains(&(Some(group), name.to_owned())).then_some(None)
+                self.absent.contains(&(Some(group), name.to_owned())).then_some(None)
             }
         })
     }
@@ -230,7 +230,7 @@ impl Listings {
             };
             let until = Instant::now() + self.settings().listing_ttl.max(NO);
             if self.learn_names(group, &names).await.is_err() {
-                // The names come again with the next answers; until then nobody waits for them.
+                // The names come again with the next answers; until then no caller waits for them.
                 for name in names {
                     self.unlisted.insert((group, name), until);
                 }
@@ -303,7 +303,7 @@ impl Listings {
         {
             return Ok(self.shown_group(row));
         }
-        self.nobody.insert((None, name.to_owned()), Instant::now() + NO);
+        self.absent.insert((None, name.to_owned()), Instant::now() + NO);
         Ok(None)
     }
 
@@ -377,7 +377,7 @@ impl Listings {
                 return Ok(self.shown_stream(row));
             }
         }
-        self.nobody.insert((Some(group), name.to_owned()), Instant::now() + NO);
+        self.absent.insert((Some(group), name.to_owned()), Instant::now() + NO);
         Ok(None)
     }
 

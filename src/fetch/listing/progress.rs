@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub(crate) const REFRESH_WAIT: Duration = Duration::from_secs(2);
 /// How long a folder isn't looked through again for names that lookups ask for.
 const LOOK_AGAIN: Duration = Duration::from_mins(10);
-/// After a failed run nobody starts another one for that long.
+/// After a failed run no other one is started for so long.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The part of a run that is under way.
@@ -29,7 +29,7 @@ pub(crate) enum Phase {
     First,
     /// The newest pages of a folder that is known.
     Refresh,
-    /// A whole walk of a folder that is known; nobody waits for it.
+    /// A whole walk of a folder that is known; no program waits for it.
     Rewalk,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Progress {
     epoch: u64,
 }
 
-/// What somebody does who has seen all rows that there are.
+/// What a program does that has seen all rows that there are.
 #[derive(Clone, Debug)]
 pub(crate) enum Verdict {
     /// There are no more.
@@ -207,7 +207,7 @@ impl Folder {
     }
 }
 
-/// Somebody waits for a folder's listing.
+/// A program waits for a folder's listing.
 pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -255,7 +255,7 @@ impl Run {
         });
     }
 
-    /// The newest pages are stored; the run goes on with what nobody waits for.
+    /// The newest pages are stored; the run goes on with what no program waits for.
     pub(crate) fn refreshed(&self) {
         self.folder.progress.send_modify(|progress| {
             progress.phase = Phase::Rewalk;

@@ -1,6 +1,6 @@
 //! One question at a time: callers that ask the same while it is being asked share the answer, and a no is remembered a moment.
 //!
-//! A flight belongs to whoever waits for it. It is polled by them, goes on while one of them is left, and ends with the last.
+//! A flight belongs to those that wait for it. It is polled by them, goes on while one of them is left, and ends with the last.
 
 use crate::sync::lock;
 use futures_util::future::{FutureExt, Shared, WeakShared};
@@ -42,7 +42,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
     }
 }
 
-/// What was found out, such as that nobody has a name, each until a time of its own.
+/// What was found out, such as that a name doesn't exist, each until a time of its own.
 pub(crate) struct Remembered<K: Hash + Eq>(Mutex<LruCache<K, Instant>>);
 
 impl<K: Hash + Eq> Remembered<K> {

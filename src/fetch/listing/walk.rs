@@ -70,7 +70,7 @@ enum Walked {
 }
 
 impl Listings {
-    /// Ends a run of `group`'s listing (`None`: the groups'). Whoever waits is given the error; where rows of before are shown, it is told
+    /// Ends a run of `group`'s listing (`None`: the groups'). Those that wait are given the error; where rows of before are shown, it is told
     /// that they may be old.
     fn finish(&self, run: Run, group: Option<GroupId>, result: Result<Walked, Error>) {
         let listing = Copied::Listing(group);
@@ -289,7 +289,7 @@ impl Listings {
         Ok(stored)
     }
 
-    /// Reads the newest page of a group that was never listed, for somebody who knows a name or watches for new ones; whether it is the
+    /// Reads the newest page of a group that was never listed, for a program that knows a name or watches for new ones; whether it is the
     /// only one.
     pub(crate) async fn peek(&self, row: &GroupRow, priority: Priority) -> Result<bool, Error> {
         self.read_page(row, priority, None, false).await.map(|stored| stored.next.is_none())
@@ -426,7 +426,7 @@ impl Listings {
             let news = self.shared.news.clone();
             self.write(&group.group.name, move |store| {
                 store.forget_stream(row.id)?;
-                // Nobody listens any more once the tree is gone.
+                // There is no receiver once the tree is gone.
                 news.blocking_send(News::Gone(row.group, row.id)).ok();
                 Ok(())
             })
@@ -507,7 +507,7 @@ impl Listings {
                 news.blocking_send(News::Replaced(id, *old, *new)).ok();
             }
             let replaces = |stream| upserted.replaced.iter().any(|(_, new)| *new == stream);
-            // In a folder that was never listed a stream is new to whoever watches if it was made since.
+            // In a folder that was never listed a stream is new to a program that watches if it was made since.
             let made_since =
                 |stream: &LogStream| watched_since.is_some_and(|since| stream.created + CLOCKS_DIFFER >= since);
             let is_new = |row: &&StreamRow| upserted.new.contains(&row.id) && (announce || made_since(&row.stream));

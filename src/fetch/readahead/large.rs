@@ -1,4 +1,4 @@
-//! The large streams of a group that somebody walks through, downloaded ahead of him.
+//! The large streams of a group that a program walks through, downloaded ahead of it.
 //!
 //! A sweep leaves them to downloads, and by itself each would begin when it is opened: meanwhile GetLogEvents would have nothing to do
 //! while small ones are read, and neither call while a download learns that it has ended. So some of them are begun before that, each by
@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 const MOST: usize = 6;
 /// Streams ahead of the walk that were begun, at most.
 const AHEAD: usize = 16;
-/// How often it is looked whether somebody still walks.
+/// How often it is looked whether a program still walks.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Streams that a sweep leaves to downloads.
@@ -91,7 +91,7 @@ impl Large {
     }
 }
 
-/// Downloads what is left until that is all, or nobody walks any more.
+/// Downloads what is left until that is all, or no program walks any more.
 pub(crate) async fn read_ahead(streams: Arc<Streams>, group: Arc<Group>, large: Arc<Large>) {
     let mut downloads = FuturesUnordered::new();
     let mut by_filter = 0;
@@ -127,7 +127,7 @@ pub(crate) async fn read_ahead(streams: Arc<Streams>, group: Arc<Group>, large: 
 
 /// Downloads one if it still is to be; gives back by which call.
 async fn one(streams: &Arc<Streams>, id: StreamId, via: Via) -> Via {
-    // What is wrong with it is met by whoever opens it.
+    // What is wrong with it is met by the program that opens it.
     if let Ok(stream) = streams.stream(id) {
         first_copy::ahead_of_readers(&stream, via).await;
     }

@@ -1,11 +1,11 @@
-//! Many small streams of a group at once, ahead of whoever opens one after the other.
+//! Many small streams of a group at once, ahead of a program that opens one after the other.
 //!
 //! By itself a small stream costs three calls and more, nearly all of them to learn that it has ended. FilterLogEvents gives all streams
 //! of a group, a megabyte a call, in the order of time, so one read from the head makes every copy grow side by side: each is always
 //! a whole beginning, and a sweep that stops, for whatever reason, leaves what a download goes on from. At its end all are complete.
 //!
-//! `grep -r`, `rg` and `cat *` start it by opening several files that were never fetched; it ends soon after they stop. What somebody
-//! opens meanwhile is downloaded for him at once, beside the sweep, which then leaves that stream alone: a reader never waits for it.
+//! `grep -r`, `rg` and `cat *` start it by opening several files that were never fetched; it ends soon after they stop. What a program
+//! opens meanwhile is downloaded for it at once, beside the sweep, which then leaves that stream alone: a reader never waits for it.
 //! A program that searches what it lists need not open three: one is enough, and while the group's first listing is under way, some
 //! pages are read ahead already (see `first_pages`).
 //! Where a few large streams make up most of a group, the small ones are swept by their names, a hundred a call, and the large ones
@@ -54,7 +54,7 @@ const AHEAD_STREAMS: usize = 1_000;
 /// How often a sweep that is that far ahead looks whether it may go on.
 const REST: Duration = Duration::from_millis(200);
 
-/// Somebody opens a stream that isn't complete: the third of them begins a sweep.
+/// A program opens a stream that isn't complete: the third of them begins a sweep.
 pub(crate) fn opened_cold(stream: &Stream) {
     let (access_pattern, shared) = (&stream.group.access_pattern, &stream.streams.shared);
     access_pattern.opened(stream.id, &stream.name);
@@ -83,7 +83,7 @@ async fn run(streams: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Re
     let pause = match task.await.unwrap_or(Err(Fault::Died)) {
         Ok(()) | Err(Fault::Stopping) => PAUSE,
         Err(fault) => {
-            // Nobody waits for it, and who opens a stream meets what is wrong by himself.
+            // No program waits for it, and one that opens a stream meets what is wrong by itself.
             tracing::debug!(error = %fault.about(&group.name), "streams were not read ahead");
             FAILURE_PAUSE
         }
@@ -100,7 +100,7 @@ struct Member {
     new: bool,
     /// Bytes of messages seen, by this sweep or before it.
     bytes: u64,
-    /// Somebody else reads it, or did: what comes here may stand behind a hole.
+    /// Another read has it, or had: what comes here may stand behind a hole.
     left: bool,
     /// Swept to its end.
     swept: bool,
@@ -118,7 +118,7 @@ struct Sweep {
 /// How a read ended.
 enum End {
     Drained,
-    /// Nobody walks any more.
+    /// No program walks any more.
     Unwanted,
     /// There is too much of it, up to this moment.
     Large(Option<Timestamp>),
@@ -160,7 +160,7 @@ async fn sweep(
     }
 }
 
-/// The streams of a group that nobody has read to the end.
+/// The streams of a group that were not read to the end.
 async fn load(streams: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTreeMap<String, Member>, Fault> {
     let (store, id) = (streams.shared.store.clone(), group.id);
     let selection = streams.shared.settings.borrow().selection.clone();
@@ -301,7 +301,7 @@ impl Sweep {
         let outcome = self.small(from, &large).await;
         self.group.access_pattern.rest(true);
         large.is_all();
-        // A defect there leaves the streams to whoever opens them.
+        // A defect there leaves the streams to the programs that open them.
         drop(ahead.await);
         outcome
     }
@@ -330,7 +330,7 @@ impl Sweep {
         }
     }
 
-    /// Waits until `swept` streams are not too far ahead of whoever walks; false if nobody does any more.
+    /// Waits until `swept` streams are not too far ahead of the program that walks; false if none does any more.
     async fn rest(&self, swept: usize) -> bool {
         loop {
             let far = swept > self.group.access_pattern.opens() + AHEAD_STREAMS;
@@ -369,7 +369,7 @@ fn largest<T>(mut sizes: Vec<(T, u64)>) -> Vec<T> {
     sizes.into_iter().take(larger).map(|(one, _)| one).collect()
 }
 
-/// Somebody else reads the stream, or has read it to the end.
+/// Another read has the stream, or has read it to the end.
 fn is_read(stream: &Stream) -> bool {
     stream.progress.borrow().complete || lock(&stream.downloads).is_running()
 }

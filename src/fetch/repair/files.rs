@@ -1,6 +1,6 @@
 //! Streams on whose files the disk failed: their files are made anew, later and later while that fails, one after the other.
 //!
-//! Such a stream takes nothing more, so whoever opens it is told so; the others of its group have nothing to do with it. Once its files
+//! Such a stream takes nothing more, so a program that opens it is told so; the others of its group have nothing to do with it. Once its files
 //! are new it goes on where it was: same inode, same offsets, and what the old files had lost is fetched again. An index that can't be
 //! read even so is lost, and with it the order of events: then the stream begins anew, under another inode.
 

@@ -1,6 +1,6 @@
 //! Text that was evicted or damaged is fetched again, into the places that its index knows.
 //!
-//! What is missing is read span by span, from the block that somebody waits for on. A block that stays incomplete after [`TRIES`] reads
+//! What is missing is read span by span, from the block that a reader waits for on. A block that stays incomplete after [`TRIES`] reads
 //! is an error of its own; the others are served. Where the index itself is lost, or the service has let go of the events, the stream
 //! begins anew: a new row, a new inode, and the old one is gone.
 
@@ -28,7 +28,7 @@ impl Stream {
         self.repair_as(Priority::Waiting, offset, size).await
     }
 
-    /// The same for nobody who waits.
+    /// The same where no reader waits.
     pub(crate) async fn repair_as(self: &Arc<Self>, priority: Priority, offset: u64, size: u64) -> Result<(), Error> {
         let _repairing = self.repairing.lock().await;
         loop {
@@ -79,7 +79,7 @@ impl Stream {
             return Err(self.lost(error).await);
         }
         if from >= offset.saturating_add(size) {
-            // Nobody has asked for that part yet.
+            // No reader has asked for that part yet.
             return Ok(());
         }
         let what = format!(
@@ -126,7 +126,7 @@ impl Stream {
 }
 
 impl Streams {
-    /// Ends a stream whose order of events nobody knows any more, and begins it anew.
+    /// Ends a stream whose order of events isn't known any more, and begins it anew.
     pub(crate) async fn renew(&self, id: StreamId) {
         let store = self.shared.store.clone();
         let renewed = tokio::task::spawn_blocking(move || {

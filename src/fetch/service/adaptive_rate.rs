@@ -3,7 +3,7 @@
 //! The quota is the account's: other programs use it up too, unseen, and the service may count it in any way. So only refusals tell,
 //! and one alone tells little: services refuse now and then by chance. Two among the last [`LOOK_BACK`] answers mean that we are over;
 //! then the rate becomes what was admitted in the last second, less a little, but not less than half of what it was. From there it grows
-//! back to the configured rate within [`RECOVERY`], slowly at first (as the cube of time): where somebody else still has the rest, the
+//! back to the configured rate within [`RECOVERY`], slowly at first (as the cube of time): where another client still has the rest, the
 //! next refusals are a while off; where the quota is free again, all of it is back soon. Requests sent before the last change teach
 //! nothing more.
 

@@ -212,7 +212,7 @@ impl Service {
                     }
                 }
             };
-            // Both are watched: only one that is watched can tell a stop from a time that nobody looked.
+            // Both are watched: only one that is watched can tell a stop from a time in which it wasn't watched.
             let result = before(deadline, before(&mut one_try, answer))
                 .await
                 .flatten()

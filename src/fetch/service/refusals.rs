@@ -1,7 +1,7 @@
 //! Calls that a group refuses, whatever is asked: the permission is missing, its class doesn't answer, or the service takes no such request.
 //!
 //! Both event calls give the same events, so where one is refused the other does the work. Policies differ by group and change while
-//! mounted: a refusal is remembered for a minute, during which nobody asks again, and then forgotten, or sooner where the other call is
+//! mounted: a refusal is remembered for a minute, during which it isn't asked again, and then forgotten, or sooner where the other call is
 //! refused, too: then nothing can be read, and which of them is allowed by now must be found out soon. A page of several streams that
 //! can't be read at all is none of these streams' fault: for a minute they are asked one by one, as if such pages were refused.
 

@@ -180,7 +180,7 @@ impl Drop for Place {
     }
 }
 
-/// Hands out permits while anybody waits.
+/// Hands out permits while any caller waits.
 async fn drive(gate: Arc<Gate>) {
     loop {
         let mut granted = Vec::new();

@@ -5,7 +5,7 @@
 //! [`AdaptiveRate`]). *Shares*: each class has a virtual time that advances by 1/share with each grant, and the waiting class
 //! with the least virtual time is next; a class that begins to wait starts at the present virtual time, so unused shares are lent
 //! and never saved up. *In flight*: bounded, and the lesser classes may fill only a part of the bound, so that slow background
-//! calls never take the last place from somebody who waits.
+//! calls never take the last place from a caller that waits.
 //!
 //! Time comes in as an argument and only moves forward.
 
@@ -102,7 +102,7 @@ impl TokenBucket {
         self.tokens = self.tokens.min(burst(self.rate(now)));
     }
 
-    /// A class begins to wait, having had nobody waiting before.
+    /// A class begins to wait, having had none waiting before.
     pub(crate) fn begins_to_wait(&mut self, class: usize) {
         self.virtual_times[class] = self.virtual_times[class].max(self.virtual_now);
     }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     proptest! {
-        /// In any window of a second no more requests than the rate are granted, whoever waits and whatever is throttled.
+        /// In any window of a second no more requests than the rate are granted, whatever waits and whatever is throttled.
         #[test]
         fn never_over_the_rate(
             rate in 1.0f64..60.0,

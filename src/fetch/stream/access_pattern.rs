@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 /// So many streams of a group opened cold (the model's groups have few) …
 const OPENS: usize = if cfg!(test) { 2 } else { 3 };
-/// … within this time are somebody's walk through it.
+/// … within this time are a walk through it.
 const WITHIN: Duration = Duration::from_secs(5);
 /// For so long one is enough after a program that searches what it lists has opened the folder.
 const SEARCHED: Duration = Duration::from_secs(10);
-/// Nobody walks any more so long after the last open.
+/// No program walks any more so long after the last open.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// The walk through one group.
@@ -85,7 +85,7 @@ impl State {
 }
 
 impl AccessPattern {
-    /// Somebody opens a stream.
+    /// A program opens a stream.
     pub(crate) fn opened(&self, id: StreamId, name: &str) {
         let now = Instant::now();
         let is_search = {
@@ -107,7 +107,7 @@ impl AccessPattern {
         lock(&self.state).searched(is_listed, Instant::now())
     }
 
-    /// Whether somebody still walks.
+    /// Whether a program still walks.
     pub(crate) fn is_there(&self) -> bool {
         lock(&self.state).last.is_some_and(|at| at.elapsed() < LINGER)
     }

@@ -44,7 +44,7 @@ pub(crate) struct Read<'a> {
 pub(crate) enum Drained {
     /// At its end, after so many events (new or not).
     All(u64),
-    /// Nobody wants it any more.
+    /// It isn't wanted any more.
     LeftEarly,
     /// Nothing but empty pages came behind this moment (`None`: from the start on), though more are to follow.
     Stuck(Option<Timestamp>),

@@ -1,6 +1,6 @@
 //! The live side of streams: who waits for one, how far its copy is.
 //!
-//! [`Streams`] holds one [`Stream`] per id while anybody holds it, and what belongs to a whole group: its checks and its poll loop.
+//! [`Streams`] holds one [`Stream`] per id while it is held, and what belongs to a whole group: its checks and its poll loop.
 //! Every append goes through the stream's own [`Stream`], so that comparing with what is stored and appending is one step
 //! (see `commit`).
 
@@ -135,7 +135,7 @@ impl Streams {
         let row = self.shared.store.stream(id).map_err(about)?.ok_or_else(unknown)?;
         let group = self.group(row.group)?;
         let mut live = lock(&self.live);
-        // Somebody may have been faster while the row was read.
+        // Another caller may have been faster while the row was read.
         if let Some(stream) = live.get(&id).and_then(Weak::upgrade) {
             return Ok(stream);
         }
@@ -275,7 +275,7 @@ pub struct Stream {
     pub(crate) appender: Appender,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) downloads: Mutex<Downloads>,
-    /// Somebody waits for its download.
+    /// A reader waits for its download.
     pub(crate) awaited: watch::Sender<bool>,
     pub(crate) tails: Mutex<Vec<Weak<TailBuffer>>>,
     /// As [`crate::store::row::Extent::doubted`].

@@ -162,7 +162,7 @@ pub(crate) fn back(past: Option<&Past>, depth: Depth, late_window: Duration) -> 
     }
 }
 
-/// The streams that a check from `from` vouches for: whoever waited for it, it must look at each as far `back` as it would for that one.
+/// The streams that a check from `from` vouches for: whichever stream waited for it, it must look at each as far `back` as it would for that one.
 pub(crate) fn covered(
     edges: &[(StreamId, Timestamp)],
     past: Option<&Past>,
