@@ -3,6 +3,9 @@
 //! `-o` (the way of `/etc/fstab` and `mount`) is rewritten into the long options of the same names and parsed again, so that there
 //! is one parser and one kind of message. `mount` hands over the table's first column too: two paths mean `SOURCE MOUNTPOINT`.
 
+// A help text names its environment variable in brackets, which aren't links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use crate::config::value::{self, Names, Rate};
 use crate::fetch::Since;
 use crate::render::Format;

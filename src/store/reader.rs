@@ -66,7 +66,7 @@ impl Reader {
         self.rendition.as_ref().map_or(0, |rendition| rendition.text())
     }
 
-    /// The length of a complete stream was told as the file's size: remembers it over restarts, see [`Store::told_size`].
+    /// The length of a complete stream was told as the file's size: remembers it over restarts, see [`Store::told_size`](super::Store::told_size).
     pub fn is_told(&self) -> Result<(), StoreError> {
         self.rendition.as_ref().map_or(Ok(()), |rendition| rendition.is_told(&self.context.catalogue))
     }
