@@ -126,6 +126,10 @@ impl GroupCursor {
             is_barren: !ended && self.position.empties() >= EMPTY_RUN,
             ..GroupPage::default()
         };
+        // What pages of many streams leave to be remembered is that of a page, however many streams there are.
+        if let Some(least) = all().map(|event| event.timestamp).min() {
+            self.passes.retain(|_, pass| pass.forget_before(least));
+        }
         let mut by_stream: HashMap<String, Vec<LogEvent>> = HashMap::new();
         for (name, event) in events {
             match by_stream.get_mut(&name) {
@@ -138,5 +142,54 @@ impl GroupCursor {
             page.by_stream.insert(name, counted);
         }
         page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor() -> GroupCursor {
+        GroupCursor {
+            group: "g".to_owned(),
+            names: Vec::new(),
+            end: None,
+            began: Timestamp(1_000_000),
+            position: Position::at(None),
+            passes: HashMap::new(),
+            pages_ahead: 0,
+        }
+    }
+
+    fn events(stamps: impl IntoIterator<Item = (u64, i64)>) -> Vec<(String, LogEvent)> {
+        let event = |at| LogEvent { timestamp: Timestamp(at), ingestion_time: Timestamp(at), message: "x".to_owned() };
+        stamps.into_iter().map(|(stream, at)| (format!("s{stream}"), event(at))).collect()
+    }
+
+    #[test]
+    fn counts_go_on_over_pages_and_take_no_more_than_a_page() {
+        let mut cursor = cursor();
+        for page in 0..20 {
+            let first = page * 100;
+            let taken = cursor.take(events((0..100).map(|i| (first + i, (first + i) as i64))), Some("t".to_owned()));
+            assert_eq!(
+                (taken.events, taken.by_stream.len(), taken.last),
+                (100, 100, Some(Timestamp(first as i64 + 99)))
+            );
+            assert!(cursor.passes.len() <= 100, "{}", cursor.passes.len());
+        }
+        let again = cursor.take(events([(1_999, 1_999)]), None);
+        let counted = &again.by_stream["s1999"];
+        assert!(crate::fetch::stream::merge::is_any_missing(counted, &[(counted[0].key(), 1)].into()), "the second");
+        assert!(again.ended && again.is_over);
+    }
+
+    #[test]
+    fn two_pages_as_one_are_as_the_last_one_ended() {
+        let mut cursor = cursor();
+        let mut first = cursor.take(events([(1, 10), (2, 11)]), Some("t".to_owned()));
+        first.append(cursor.take(events([(2, 12)]), None));
+        assert_eq!((first.events, first.last, first.ended), (3, Some(Timestamp(12)), true));
+        assert_eq!((first.by_stream["s1"].len(), first.by_stream["s2"].len()), (1, 2));
     }
 }

@@ -24,14 +24,28 @@ pub(crate) struct Pass {
     seen: HashMap<(Timestamp, u64), u32>,
 }
 
+#[cfg(test)]
+impl Counted {
+    /// What it is counted by.
+    pub(crate) fn key(&self) -> (Timestamp, u64) {
+        self.key
+    }
+}
+
 impl Pass {
+    /// Forgets the counts of what lies before `least`; whether any are left.
+    pub(crate) fn forget_before(&mut self, least: Timestamp) -> bool {
+        self.seen.retain(|key, _| key.0 >= least);
+        !self.seen.is_empty()
+    }
+
     /// Counts one page, in order of the service.
     ///
     /// Pages come in order of time, so counts of what lies before this page are forgotten: memory stays that of a page. Should the
     /// service break its order, counts come out too small, which can lose a repeated event but never double one.
     pub(crate) fn page(&mut self, events: Vec<LogEvent>) -> Vec<Counted> {
         if let Some(least) = events.iter().map(|e| e.timestamp).min() {
-            self.seen.retain(|key, _| key.0 >= least);
+            self.forget_before(least);
         }
         self.seen.reserve(events.len());
         events
