@@ -138,6 +138,17 @@ pub struct LogEvent {
     pub message: String,
 }
 
+/// What the service counts for an event beside its message, in bytes:
+/// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html>.
+const EVENT_OVERHEAD: usize = 26;
+
+impl LogEvent {
+    /// What the service counts for it, in bytes: so much of a page's megabyte it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.message.len() + EVENT_OVERHEAD
+    }
+}
+
 /// A log group's row in the local catalogue. Group and stream ids come from one sequence and are never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct GroupId(pub u64);

@@ -38,6 +38,11 @@ impl Call {
         Call::GetQueryResults,
     ];
 
+    /// Its place in [`Call::ALL`], for tables with a row a call.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The calls that a mount can't do without.
     pub const NEEDED: [Call; 4] =
         [Call::DescribeLogGroups, Call::DescribeLogStreams, Call::GetLogEvents, Call::FilterLogEvents];
@@ -342,6 +347,11 @@ fn no_insights(call: Call) -> SourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_s_index_is_its_place_among_all() {
+        assert!(Call::ALL.iter().enumerate().all(|(place, call)| call.index() == place));
+    }
 
     #[test]
     fn a_limit_is_halved_down_to_one_event_and_no_further() {

@@ -19,8 +19,6 @@ const LEAST: f64 = 2.0;
 const MOST: f64 = 16.0;
 /// A window gives its rest back if that is so many times what it was made for.
 const TOO_LONG: f64 = 2.0;
-/// What the service counts for an event beside its message, in bytes.
-const OVERHEAD: usize = 26;
 
 /// The number of a window.
 pub(crate) type Id = u64;
@@ -129,7 +127,7 @@ impl Windows {
     pub(crate) fn take(&mut self, id: Id, page: Taken, side_by_side: usize) {
         let Some(at) = self.windows.iter().position(|window| window.id == id) else { return };
         let Taken { events, ended, restarted, .. } = page;
-        let bytes: usize = events.iter().map(|event| event.message.len() + OVERHEAD).sum();
+        let bytes: usize = events.iter().map(|event| event.size()).sum();
         self.page = self.page.max(bytes as f64);
         let (first, last) = (events.first().map(|e| e.timestamp), events.last().map(|e| e.timestamp));
         if let Some(last) = last {

@@ -314,16 +314,7 @@ impl Service {
     fn budget<R>(&self, call: Call, with: impl FnOnce(&mut RetryBudget) -> R) -> R {
         // Numbers only: a panic elsewhere can't leave them half written.
         let mut budgets = lock(&self.budgets);
-        with(
-            &mut budgets[match call {
-                Call::DescribeLogGroups => 0,
-                Call::DescribeLogStreams => 1,
-                Call::GetLogEvents => 2,
-                Call::FilterLogEvents => 3,
-                Call::StartQuery => 4,
-                Call::GetQueryResults => 5,
-            }],
-        )
+        with(&mut budgets[call.index()])
     }
 }
 

@@ -127,14 +127,7 @@ impl Scheduler {
     }
 
     fn gate(&self, call: Call) -> &Arc<Gate> {
-        &self.gates[match call {
-            Call::DescribeLogGroups => 0,
-            Call::DescribeLogStreams => 1,
-            Call::GetLogEvents => 2,
-            Call::FilterLogEvents => 3,
-            Call::StartQuery => 4,
-            Call::GetQueryResults => 5,
-        }]
+        &self.gates[call.index()]
     }
 }
 

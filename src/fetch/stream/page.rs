@@ -10,7 +10,7 @@ pub(crate) const HALF_BYTES: usize = 512 << 10;
 
 /// More than half of what a page can hold.
 pub(crate) fn is_half_full<'a>(events: impl Iterator<Item = &'a LogEvent>) -> bool {
-    let (count, bytes) = events.fold((0, 0), |(n, b), e| (n + 1, b + e.message.len() + 26));
+    let (count, bytes) = events.fold((0, 0), |(n, b), e| (n + 1, b + e.size()));
     count > HALF_EVENTS || bytes > HALF_BYTES
 }
 

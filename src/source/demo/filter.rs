@@ -4,7 +4,7 @@
 //! on, so whatever comes after that event in the merge's order is exactly what a later page owes.
 
 use super::groups::{Group, Stream};
-use super::{EVENT_OVERHEAD, MAX_BYTES, MAX_EVENTS, bad_token, checked, refuse};
+use super::{MAX_BYTES, MAX_EVENTS, bad_token, checked, refuse};
 use crate::model::Timestamp;
 use crate::source::{Call, FilterEvents, FilterPage, SourceError, SourceErrorKind};
 use std::cmp::Reverse;
@@ -75,7 +75,7 @@ pub(crate) fn page(group: &Group, now: Timestamp, request: FilterEvents) -> Resu
     {
         let stream = &streams[place].1;
         let event = stream.event(k);
-        bytes += event.message.len() + EVENT_OVERHEAD;
+        bytes += event.size();
         if bytes > MAX_BYTES && !events.is_empty() {
             break;
         }

@@ -28,8 +28,6 @@ use std::sync::Arc;
 const MAX_EVENTS: u32 = 10_000;
 /// Most bytes a page, counted as the service counts.
 const MAX_BYTES: usize = 1024 * 1024;
-/// What the service counts for each event beside its message.
-const EVENT_OVERHEAD: usize = 26;
 /// Most rows a page of a listing.
 const MAX_ROWS: u32 = 50;
 
@@ -119,7 +117,7 @@ fn fill(stream: &Stream, numbers: impl Iterator<Item = u64>, limit: usize) -> Ve
     let mut bytes = 0;
     for k in numbers.take(limit) {
         let event = stream.event(k);
-        bytes += event.message.len() + EVENT_OVERHEAD;
+        bytes += event.size();
         if bytes > MAX_BYTES && !events.is_empty() {
             break;
         }
