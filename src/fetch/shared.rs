@@ -3,10 +3,11 @@
 use crate::clock::ServiceClock;
 use crate::error::Error;
 use crate::fetch::service::client::Service;
+use crate::fetch::service::fault::Fault;
 use crate::fetch::settings::FetchSettings;
 use crate::fetch::stream::stale::StaleCopies;
 use crate::model::{GroupId, StreamId};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,24 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Does `work` in a task of its own: a caller that goes away doesn't break it off halfway, and a defect in it is a fault.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.tasks.spawn(work).await.unwrap_or(Err(Fault::Died))
+    }
+
+    /// Reads from the store on a thread that may wait for the disk.
+    pub(crate) async fn stored<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || read(&store));
+        Ok(read.await.map_err(|_| Fault::Died)??)
+    }
+
     /// Tells of something new where nothing may wait: where too much waits to be heard, a task does.
     pub(crate) fn tell(&self, news: News) {
         if let Err(mpsc::error::TrySendError::Full(news)) = self.news.try_send(news) {

@@ -113,9 +113,8 @@ pub(crate) async fn wait(stream: &Arc<Stream>, begin: impl FnOnce() -> Interest)
 
 async fn run(stream: Arc<Stream>, via: Via) {
     loop {
-        // In a task of its own: a defect there must not leave `running` set for ever.
-        let task = stream.streams.shared.tasks.spawn(attempt(stream.clone(), via));
-        let outcome = task.await.unwrap_or(Err(Fault::Died));
+        // Apart: a defect there must not leave `running` set for ever.
+        let outcome = stream.streams.shared.apart(attempt(stream.clone(), via)).await;
         if let Err(fault) = &outcome {
             stream.streams.failed_by(fault).await;
         }

@@ -280,10 +280,8 @@ pub(crate) async fn load(
     group: &Group,
     is_wanted: impl Fn(&Extent) -> bool + Send + 'static,
 ) -> Result<Members, Fault> {
-    let store = streams.shared.store.clone();
     let id = group.id;
-    let rows = tokio::task::spawn_blocking(move || store.complete_streams(id, is_wanted));
-    Ok(Members::of(rows.await.map_err(|_| Fault::Died)??))
+    Ok(Members::of(streams.shared.stored(move |store| store.complete_streams(id, is_wanted)).await?))
 }
 
 /// Reads `names` (all, if empty) from `from` on, to the end or past `max_pages` pages of events, and keeps what belongs to members.

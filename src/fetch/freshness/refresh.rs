@@ -161,9 +161,8 @@ async fn run(streams: Arc<Streams>, group: Arc<Group>) {
             wanted
         };
         let began = streams.begin();
-        // In a task of its own: a defect there must not leave `running` set for ever.
-        let task = streams.shared.tasks.spawn(check::check(streams.clone(), group.clone(), wanted.clone()));
-        let outcome = task.await.unwrap_or(Err(Fault::Died));
+        // Apart: a defect there must not leave `running` set for ever.
+        let outcome = streams.shared.apart(check::check(streams.clone(), group.clone(), wanted.clone())).await;
         save_vouch(&streams.shared, &group, false);
         for fault in outcome.as_ref().map_or_else(|fault| vec![fault], |refused| refused.values().collect()) {
             streams.failed_by(fault).await;
@@ -248,7 +247,7 @@ async fn backfill(stream: &Arc<Stream>) -> Result<(), Error> {
     // Lives as long as this future: a caller that withdraws ends the read after the page in flight.
     let waits = Arc::new(());
     let read = read_from(stream.clone(), Priority::Refreshing, Timestamp::EPOCH, Arc::downgrade(&waits));
-    match streams.shared.tasks.spawn(read).await.unwrap_or(Err(Fault::Died)) {
+    match streams.shared.apart(read).await {
         Ok(()) => Ok(()),
         Err(Fault::Stopping) => Err(Fault::Stopping.about(&stream.subject)),
         Err(fault) => {

@@ -26,7 +26,6 @@ use crate::fetch::stream::merge::Counted;
 use crate::fetch::stream::page::NAMES;
 use crate::fetch::stream::state::{Group, Stream, Streams};
 use crate::model::{LogClass, StreamId, Timestamp};
-use crate::store::StoreError;
 use crate::sync::lock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -78,9 +77,8 @@ pub(crate) fn searched(streams: &Arc<Streams>, group: &Arc<Group>, listing: watc
 }
 
 async fn run(streams: Arc<Streams>, group: Arc<Group>, listing: Option<watch::Receiver<Progress>>) {
-    // In a task of its own: a defect there must not keep the next sweep away for ever.
-    let task = streams.shared.tasks.spawn(sweep(streams.clone(), group.clone(), listing));
-    let pause = match task.await.unwrap_or(Err(Fault::Died)) {
+    // Apart: a defect there must not keep the next sweep away for ever.
+    let pause = match streams.shared.apart(sweep(streams.clone(), group.clone(), listing)).await {
         Ok(()) | Err(Fault::Stopping) => PAUSE,
         Err(fault) => {
             // No program waits for it, and one that opens a stream meets what is wrong by itself.
@@ -162,9 +160,9 @@ async fn sweep(
 
 /// The streams of a group that were not read to the end.
 async fn load(streams: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<BTreeMap<String, Member>, Fault> {
-    let (store, id) = (streams.shared.store.clone(), group.id);
+    let id = group.id;
     let selection = streams.shared.settings.borrow().selection.clone();
-    let rows = tokio::task::spawn_blocking(move || {
+    let incomplete = streams.shared.stored(move |store| {
         let (mut found, mut after, mut seen) = (Vec::new(), 0, 0);
         while found.len() < MOST && seen < MOST_ROWS {
             let rows = store.streams_after(id, after, MOST)?;
@@ -174,9 +172,9 @@ async fn load(streams: &Arc<Streams>, group: &Group, now: Timestamp) -> Result<B
             found.extend(rows.into_iter().filter(|row| !row.extent.complete));
         }
         found.truncate(MOST);
-        Ok::<_, StoreError>(found)
+        Ok(found)
     });
-    let rows = rows.await.map_err(|_| Fault::Died)??;
+    let rows = incomplete.await?;
     // What a stream got before it was listed, and that was after this read began, may lie behind it.
     let shown = rows.into_iter().filter(|row| row.stream.created <= now && shows_stream(&selection, &row.stream, now));
     let member = |row: crate::store::row::StreamRow| {

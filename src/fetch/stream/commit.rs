@@ -86,8 +86,7 @@ pub(crate) async fn commit(streams: &Arc<Streams>, batches: Vec<Batch>) -> Resul
     if batches.is_empty() {
         return Ok(Committed::default());
     }
-    let task = streams.shared.tasks.spawn(step(streams.clone(), batches));
-    let committed = task.await.unwrap_or(Err(Fault::Died))?;
+    let committed = streams.shared.apart(step(streams.clone(), batches)).await?;
     for fault in committed.refused.values() {
         streams.failed_by(fault).await;
     }
