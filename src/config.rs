@@ -54,8 +54,7 @@ impl Env {
             start: std::env::current_dir().ok(),
             config_home: dirs::config_dir(),
             cache_home: dirs::cache_dir(),
-            // SAFETY: both only read this process's credentials and can't fail.
-            ids: unsafe { (libc::geteuid(), libc::getegid()) },
+            ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
         }
     }
 

@@ -5,10 +5,9 @@ use crate::error::Error;
 use crate::store::MinFree;
 use crate::store::claim::look;
 use bytesize::ByteSize;
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -24,13 +23,11 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn this_machine(trial: fn() -> Result<(), Error>) -> Host {
-        // SAFETY: geteuid takes nothing, touches no memory and can't fail.
-        let euid = unsafe { libc::geteuid() };
         Host {
             device: "/dev/fuse".into(),
             path: std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()),
             fuse_conf: "/etc/fuse.conf".into(),
-            root: euid == 0,
+            root: rustix::process::geteuid().is_root(),
             trial,
         }
     }
@@ -144,13 +141,6 @@ fn probe(folder: &Path) -> io::Result<()> {
 
 /// Bytes on the folder's disk that an unprivileged user may still take, and bytes in all.
 fn space(folder: &Path) -> io::Result<(u64, u64)> {
-    let path = CString::new(folder.as_os_str().as_bytes())?;
-    // SAFETY: statvfs is plain numbers, for which all zeroes are a value.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` ends in NUL and `stat` is a writable statvfs; both outlive the call.
-    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } == 0 {
-        Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
 }

@@ -82,8 +82,8 @@ impl Parent {
         if answer.trim_end() != TAKEN {
             return Err(gone(io::ErrorKind::UnexpectedEof.into()));
         }
-        // SAFETY: setsid takes no arguments; it fails only for a group leader, who has a session of its own already.
-        unsafe { libc::setsid() };
+        // Fails only for a group leader, which has a session of its own already.
+        let _ = rustix::process::setsid();
         Terminal::None.is();
         process::to_dev_null(&[libc::STDIN_FILENO, libc::STDERR_FILENO]).map_err(gone)
     }

@@ -1,7 +1,8 @@
 //! What the process asks of the system for itself.
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Points standard descriptors at /dev/null.
@@ -26,13 +27,10 @@ pub(crate) fn close_inherited() {
 
 /// Every open stream takes descriptors: the soft limit becomes the hard one.
 pub(crate) fn raise_open_files_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls get a valid, initialised rlimit; failure leaves the limit as it was, which is enough for a start.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // A failure leaves the limit as it was, which is enough for a start.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
 
@@ -46,12 +44,11 @@ pub(crate) fn outlive_signals() {
 
 /// Credentials live in this memory: no core dumps, no tracing by the same user. What it may read of others' /proc is unchanged.
 pub(crate) fn keep_memory_private() {
-    // SAFETY: PR_SET_DUMPABLE takes one plain number. It can't fail with 0.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    // It can't fail with this value.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Whether standard error is a terminal that is still there.
 pub(crate) fn has_terminal() -> bool {
-    // SAFETY: isatty only looks at the descriptor.
-    unsafe { libc::isatty(libc::STDERR_FILENO) == 1 }
+    io::stderr().is_terminal()
 }

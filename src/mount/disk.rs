@@ -1,8 +1,6 @@
 //! Space on the cache's disk, for `df`: answered from here, so that neither a dead network nor a disk that stands still freezes it.
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,13 +62,7 @@ impl Disk {
 
 /// What the disk that holds `path` has.
 fn disk_space(path: &Path) -> io::Result<DiskSpace> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: an all-zero statvfs is a valid value of that plain C struct.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is a NUL-terminated string and `stat` a writable struct, both alive over the call.
-    if unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let stat = rustix::fs::statvfs(path)?;
     let block_size = u32::try_from(stat.f_frsize).unwrap_or(4096);
     Ok(DiskSpace { blocks: stat.f_blocks, free: stat.f_bfree, available: stat.f_bavail, block_size })
 }

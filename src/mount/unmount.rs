@@ -4,9 +4,8 @@
 //! ENOTCONN. Only mounts that carry our name there are ever touched. Detaching is always lazy, so it never says "busy".
 
 use crate::model::printable;
-use std::ffi::CString;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use rustix::mount::UnmountFlags;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -159,14 +158,10 @@ impl Mounted {
 
 /// Takes the uppermost mount off `path`: at once for newcomers, for those who have files open when they close them.
 pub fn detach(path: &Path) -> io::Result<()> {
-    let c_path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `c_path` is a NUL-terminated string that outlives the call.
-    if unsafe { libc::umount2(c_path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) } == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() != Some(libc::EPERM) {
-        return Err(error);
+    match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) => return Ok(()),
+        Err(rustix::io::Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
     }
     let chosen = env::var_os("FUSERMOUNT_PATH").filter(|path| !path.is_empty());
     let programs = chosen.map_or_else(|| vec!["fusermount3".into(), "fusermount".into()], |path| vec![path]);
@@ -300,13 +295,8 @@ fn look_bounded(path: &Path) -> Option<io::Result<fs::Metadata>> {
 
 /// Asks whoever serves `path`, past every cache.
 fn statfs(path: &Path) -> io::Result<()> {
-    let c_path = CString::new(path.as_os_str().as_bytes())?;
-    let mut answer = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the path is NUL-terminated, the buffer is of the type the call fills; nothing is read from it.
-    match unsafe { libc::statfs(c_path.as_ptr(), answer.as_mut_ptr()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    rustix::fs::statfs(path)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -78,8 +78,7 @@ fn wait_for_others(folder: &File) {
 pub fn look(dir: &Path) -> Result<(), Refused> {
     let failed = |error| Refused::Failed("read", error);
     let found = dir.metadata().map_err(failed)?;
-    // SAFETY: geteuid only reads this process's credentials.
-    if found.uid() != unsafe { libc::geteuid() } {
+    if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(Refused::Foreign);
     }
     if found.mode() & 0o002 != 0 {

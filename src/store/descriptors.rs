@@ -1,5 +1,6 @@
 //! How many files are open at a time: the process may have so many and no more, and what it keeps open for later is let go first.
 
+use rustix::process::{Resource, getrlimit};
 use std::num::NonZeroUsize;
 
 // The unwraps below are of constants: the compiler proves them.
@@ -23,10 +24,9 @@ pub(crate) struct Pools {
 impl Pools {
     /// By the process's limit.
     pub(crate) fn of_this_process() -> Pools {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is a writable rlimit that outlives the call.
-        let is_known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
-        Pools::of(if is_known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { 1_024 })
+        // Nothing is said of a limit that isn't there.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Pools::of(usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
     /// A half of `limit` for what is kept, a quarter for passthrough; the rest is for connections, other users' questions and files in use.

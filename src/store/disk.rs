@@ -6,7 +6,6 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -81,13 +80,7 @@ impl Disk for RealDisk {
     }
 
     fn space(&self, path: &Path) -> Option<(u64, u64)> {
-        let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-        // SAFETY: an all-zero statvfs is a valid value of that plain C struct.
-        let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-        // SAFETY: `path` is NUL-terminated and `stat` writable, both alive over the call.
-        if unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) } != 0 {
-            return None;
-        }
+        let stat = rustix::fs::statvfs(path).ok()?;
         let unit = stat.f_frsize;
         Some((stat.f_bavail.saturating_mul(unit), stat.f_blocks.saturating_mul(unit)))
     }
