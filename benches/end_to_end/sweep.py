@@ -25,11 +25,52 @@ for streams in logs.get_paginator('describe_log_streams').paginate(logGroupName=
 """
 
 
+# Events of a stream of two pages: 1.3 MB.
+MIDDLE = 6_000
+# Calls that prove the end of a stream by GetLogEvents.
+END = 2
+
+
 def run(bench):
     small = 100 if bench.quick else 1000
     even = [(small, 50)]
     skewed = [(small - 10, 50), (10, 10_000 if bench.quick else 100_000)]
-    return case(bench, "even", even, loop=True) + case(bench, "skewed", skewed)
+    rows = case(bench, "even", even, loop=True) + case(bench, "skewed", skewed)
+    for count in (15, 50) if bench.quick else (150, 1000):
+        for filter_rate in (FILTER, GET):
+            rows += middle(bench, count, filter_rate)
+    return rows
+
+
+def middle(bench, count, filter_rate):
+    """A walk through streams of two pages each, against the pages and the calls that prove the ends, at both quotas."""
+    own = pages(MIDDLE, MESSAGE)
+    alone = count * (own + END)
+    # The best of all plans that know each size before: some streams by GetLogEvents, the rest in one read of FilterLogEvents.
+    filtered = pages(count * MIDDLE, MESSAGE) + 1
+    best = 1 / (GET / alone + filter_rate / filtered)
+    times, calls, right = [], [], True
+    for number in range(bench.runs):
+        with bench.fake(populate=populate([(count, MIDDLE)])) as fake:
+            fake.plan({"latency_ms": 40, **quotas(GET, FILTER, rates={"FilterLogEvents": filter_rate}), "seed": number})
+            with bench.mount(fake.url, "--rate", f"filter-log-events={filter_rate}") as mount:
+                read_all(["ls", mount.path / "app"])
+                fake.reset()
+                command = ["sh", "-c", f"grep -rc 'no line holds this' {mount.path}/app | wc -l"]
+                times.append(read_all(command)[3])
+                made = fake.calls()["by_call"]
+                bench.say(f"{times[-1]:.2f} s, {made}")
+                calls.append(sum(made.get(call, 0) for call in ("GetLogEvents", "FilterLogEvents")))
+                lines = read_all(["sh", "-c", f"cat {mount.path}/app/* | wc -l"])
+                right &= lines[:2] == read_all(["echo", count * MIDDLE])[:2]
+    row = median_row(f"cold grep -r over {count:,} streams of {own} pages, {GET} + {filter_rate} calls/s", times)
+    return [
+        row,
+        compare("against the pages and the ends at both quotas", row, alone / (GET + filter_rate), 1.15),
+        compare("against the best split of both calls", row, best, 1.5),
+        median_row("calls", calls, "", beside=f"{alone} by stream, {filtered} by FilterLogEvents alone"),
+        Row("every line is there", "yes" if right else "no", goal="yes", met=right),
+    ]
 
 
 def populate(shape):

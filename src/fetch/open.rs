@@ -28,7 +28,7 @@ impl Stream {
             return if row.extent.complete { Ok(()) } else { Err(self.not_found()) };
         }
         if row.extent.complete {
-            self.group.access_pattern.opened(self.id, &self.name);
+            self.group.access_pattern.opened(self.id);
         } else {
             first_copy::wait(self, || self.download()).await?;
         }

@@ -2,12 +2,14 @@
 //! file, and a listing takes a call for each fifty streams. The pages wait in memory, few enough, for the catalogue to know their
 //! streams, and then are one page: each commit of a thousand streams takes its time.
 
-use crate::fetch::listing::progress::Progress;
-use crate::fetch::readahead::judge::{JUDGED, bytes, cursor, is_listed, is_lopsided};
+use crate::fetch::listing::progress::{Phase, Progress};
+use crate::fetch::readahead::plan::{JUDGED, is_lopsided};
 use crate::fetch::service::fault::Fault;
 use crate::fetch::service::priority::Priority;
 use crate::fetch::stream::group_cursor::{GroupCursor, GroupPage};
+use crate::fetch::stream::merge::Counted;
 use crate::fetch::stream::state::{Group, Streams};
+use crate::fetch::stream::watermark::AHEAD;
 use crate::model::Timestamp;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -56,4 +58,19 @@ pub(crate) async fn read(
         listed = listing.wait_for(is_listed) => drop(listed),
     }
     Ok((first.pages > 0).then_some(first))
+}
+
+/// The catalogue has the group's streams, or won't get them now.
+pub(crate) fn is_listed(listing: &Progress) -> bool {
+    listing.phase != Phase::First
+}
+
+/// Bytes of messages.
+pub(crate) fn bytes(events: &[Counted]) -> u64 {
+    events.iter().map(|counted| counted.event.message.len() as u64).sum()
+}
+
+/// A read of `names` (all, if empty) from `from` on, which begins at `began`.
+pub(crate) fn cursor(group: &Group, names: Vec<String>, from: Option<Timestamp>, began: Timestamp) -> GroupCursor {
+    GroupCursor::new(group, names, from, Some(began + AHEAD), began)
 }

@@ -1,6 +1,6 @@
 //! Reads ahead of a program that walks through a group.
 
-pub(crate) mod first_pages;
-pub(crate) mod judge;
-pub(crate) mod large;
+mod first_pages;
+mod plan;
 pub(crate) mod prefetch;
+mod walkers;

@@ -102,6 +102,11 @@ impl Service {
         self.scheduler.parallelism(call)
     }
 
+    /// Calls a second in force.
+    pub(crate) fn rate(&self, call: Call) -> f64 {
+        self.scheduler.rate(call)
+    }
+
     /// One page of log groups.
     pub(crate) async fn describe_log_groups(
         &self,

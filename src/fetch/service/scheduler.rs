@@ -116,7 +116,6 @@ impl Scheduler {
     }
 
     /// Calls a second in force.
-    #[cfg(test)]
     pub(crate) fn rate(&self, call: Call) -> f64 {
         self.gate(call).lock().bucket.rate(Instant::now())
     }

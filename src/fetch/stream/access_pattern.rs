@@ -1,8 +1,7 @@
-//! Who walks through a group, opening one stream after the other, and where he is.
+//! Whether programs walk through a group, opening one stream after the other, and what they opened of late.
 //!
 //! `cat *` and the like show by opening several streams that were never fetched; a program that searches what it lists, by opening the
-//! folder. A walk goes in the listing's order (`grep -r`, `find`) or in that of the names (a shell's `*`): its last step tells which.
-//! One sweep at a time reads ahead of all who walk.
+//! folder. One read ahead at a time serves all that walk.
 
 use crate::model::StreamId;
 use crate::sync::lock;
@@ -21,17 +20,26 @@ const SEARCHED: Duration = Duration::from_secs(10);
 /// No program walks any more so long after the last open.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// The walk through one group.
+/// Opens that are remembered.
+const LATEST: usize = 64;
+
+/// The walks through one group.
 pub(crate) struct AccessPattern {
     state: Mutex<State>,
-    /// What was opened last.
-    place: watch::Sender<Option<Place>>,
+    /// Counts the opens.
+    opens: watch::Sender<u64>,
 }
 
 impl Default for AccessPattern {
     fn default() -> AccessPattern {
-        AccessPattern { state: Mutex::default(), place: watch::Sender::new(None) }
+        AccessPattern { state: Mutex::default(), opens: watch::Sender::new(0) }
     }
+}
+
+/// How far opens were looked at.
+pub(crate) struct Opens {
+    seen: u64,
+    pub(crate) changed: watch::Receiver<u64>,
 }
 
 #[derive(Default)]
@@ -39,18 +47,20 @@ struct State {
     /// Streams opened cold of late.
     cold: VecDeque<(StreamId, Instant)>,
     last: Option<Instant>,
-    opens: usize,
+    /// The last streams opened, of so many in all.
+    latest: VecDeque<StreamId>,
+    opens: u64,
     /// When a program that searches what it lists last opened the folder.
     searched: Option<Instant>,
-    /// A sweep runs.
+    /// A read ahead runs.
     swept: bool,
-    /// It is far enough ahead for now.
+    /// It reads no streams at once for now.
     rests: bool,
     not_before: Option<Instant>,
 }
 
 impl State {
-    /// A stream is opened that isn't complete; tells whether a sweep should begin.
+    /// A stream is opened that isn't complete; tells whether a read ahead should begin.
     fn opened_cold(&mut self, id: StreamId, now: Instant) -> bool {
         self.cold.retain(|(other, at)| *other != id && now.duration_since(*at) < WITHIN);
         self.cold.push_back((id, now));
@@ -60,7 +70,7 @@ impl State {
         (self.is_searched(now) || self.cold.len() >= OPENS) && self.begins(now)
     }
 
-    /// A program that searches what it lists opens the folder; tells whether a sweep should begin.
+    /// A program that searches what it lists opens the folder; tells whether a read ahead should begin.
     fn searched(&mut self, is_listed: bool, now: Instant) -> bool {
         self.searched = Some(now);
         let begins = !is_listed && self.begins(now);
@@ -77,32 +87,32 @@ impl State {
     fn begins(&mut self, now: Instant) -> bool {
         let begins = !self.swept && self.not_before.is_none_or(|not_before| now >= not_before);
         self.swept |= begins;
-        if begins {
-            self.opens = 0;
-        }
         begins
     }
 }
 
 impl AccessPattern {
     /// A program opens a stream.
-    pub(crate) fn opened(&self, id: StreamId, name: &str) {
-        let now = Instant::now();
-        let is_search = {
+    pub(crate) fn opened(&self, id: StreamId) {
+        let opens = {
             let mut state = lock(&self.state);
-            state.last = Some(now);
+            state.last = Some(Instant::now());
+            if state.latest.len() == LATEST {
+                state.latest.pop_front();
+            }
+            state.latest.push_back(id);
             state.opens += 1;
-            state.is_searched(now)
+            state.opens
         };
-        self.place.send_modify(|place| *place = Some(Place::step(place.as_ref(), id, name, is_search)));
+        self.opens.send_modify(|told| *told = (*told).max(opens));
     }
 
-    /// The stream isn't complete: whether a sweep should begin, which then counts as running.
+    /// The stream isn't complete: whether a read ahead should begin, which then counts as running.
     pub(crate) fn opened_cold(&self, id: StreamId) -> bool {
         lock(&self.state).opened_cold(id, Instant::now())
     }
 
-    /// A program that searches what it lists opens the folder: whether a sweep should begin, which then counts as running.
+    /// A program that searches what it lists opens the folder: whether a read ahead should begin, which then counts as running.
     pub(crate) fn searches(&self, is_listed: bool) -> bool {
         lock(&self.state).searched(is_listed, Instant::now())
     }
@@ -112,72 +122,43 @@ impl AccessPattern {
         lock(&self.state).last.is_some_and(|at| at.elapsed() < LINGER)
     }
 
-    /// Where he is; steps may be passed over.
-    pub(crate) fn places(&self) -> watch::Receiver<Option<Place>> {
-        self.place.subscribe()
+    /// Whether one of them searches what it lists.
+    pub(crate) fn is_searched(&self) -> bool {
+        lock(&self.state).is_searched(Instant::now())
     }
 
-    /// Streams opened since the sweep began.
-    pub(crate) fn opens(&self) -> usize {
-        lock(&self.state).opens
+    /// What is opened from the latest opens on.
+    pub(crate) fn opens(&self) -> Opens {
+        let state = lock(&self.state);
+        Opens { seen: state.opens.saturating_sub(state.latest.len() as u64), changed: self.opens.subscribe() }
     }
 
-    /// Whether a sweep of the group is under way: it has FilterLogEvents to itself.
+    /// What was opened since this was last asked, or the latest of that.
+    pub(crate) fn opened_since(&self, opens: &mut Opens) -> Vec<StreamId> {
+        opens.changed.mark_unchanged();
+        let state = lock(&self.state);
+        let news = (state.opens - opens.seen).min(state.latest.len() as u64) as usize;
+        opens.seen = state.opens;
+        state.latest.iter().skip(state.latest.len() - news).copied().collect()
+    }
+
+    /// Whether several streams of the group are read at once: that has FilterLogEvents to itself.
     pub(crate) fn is_swept(&self) -> bool {
         let state = lock(&self.state);
         state.swept && !state.rests
     }
 
-    /// The sweep rests, being far enough ahead, or goes on.
+    /// Nothing is read at once for now, or something is.
     pub(crate) fn rest(&self, rests: bool) {
         lock(&self.state).rests = rests;
     }
 
-    /// The sweep has ended; the next one may begin after `pause`.
-    pub(crate) fn sweep_ended(&self, pause: Duration) {
+    /// The read ahead has ended; the next one may begin after `pause`.
+    pub(crate) fn read_ahead_ended(&self, pause: Duration) {
         let mut state = lock(&self.state);
         state.swept = false;
         state.rests = false;
         state.not_before = Some(Instant::now() + pause);
-    }
-}
-
-/// Where a walk is.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) id: StreamId,
-    /// Exact name.
-    pub(crate) name: String,
-    /// `None` as long as one step alone is known.
-    pub(crate) order: Option<Order>,
-}
-
-/// How it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    Listing,
-    Names,
-}
-
-impl Place {
-    /// After `before` a stream is opened. A program that searches takes what it lists as it comes (`is_search`).
-    pub(crate) fn step(before: Option<&Place>, id: StreamId, name: &str, is_search: bool) -> Place {
-        let order = match before {
-            _ if is_search => Some(Order::Listing),
-            None => None,
-            Some(before) if before.id == id => before.order,
-            Some(before) if before.id < id => Some(Order::Listing),
-            Some(_) => Some(Order::Names),
-        };
-        Place { id, name: name.to_owned(), order }
-    }
-
-    /// Whether the walk comes to a stream yet.
-    pub(crate) fn lies_before(&self, id: StreamId, name: &str) -> bool {
-        match self.order {
-            Some(Order::Listing) | None => self.id < id,
-            Some(Order::Names) => self.name.as_str() < name,
-        }
     }
 }
 
@@ -186,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_streams_opened_within_some_seconds_begin_a_sweep() {
+    fn some_streams_opened_within_some_seconds_begin_a_read_ahead() {
         let start = Instant::now();
         let mut state = State::default();
         let second = Duration::from_secs(1);
@@ -214,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_step_tells_where_a_walk_goes() {
-        let step = |before: &Place, id, is_search| Place::step(Some(before), StreamId(id), "b", is_search);
-        let first = Place::step(None, StreamId(5), "a", false);
-        assert_eq!(first.order, None);
-        assert_eq!(step(&first, 6, false).order, Some(Order::Listing));
-        assert_eq!(step(&first, 4, false).order, Some(Order::Names));
-        assert_eq!(step(&first, 4, true).order, Some(Order::Listing), "a search takes what it lists as it comes");
-        assert_eq!(step(&step(&first, 4, false), 4, false).order, Some(Order::Names), "again the same");
-        assert!(step(&first, 4, false).lies_before(StreamId(1), "c") && !first.lies_before(StreamId(1), "c"));
+    fn opens_are_told_once_and_the_latest_of_many() {
+        let pattern = AccessPattern::default();
+        let mut opens = pattern.opens();
+        (0..3).for_each(|id| pattern.opened(StreamId(id)));
+        assert_eq!(pattern.opened_since(&mut opens), [0, 1, 2].map(StreamId));
+        assert_eq!(pattern.opened_since(&mut opens), []);
+        (0..100).for_each(|id| pattern.opened(StreamId(id)));
+        let latest = pattern.opened_since(&mut opens);
+        assert_eq!((latest.len(), latest[0], latest[LATEST - 1]), (LATEST, StreamId(36), StreamId(99)));
     }
 }
