@@ -59,7 +59,6 @@ def middle(bench, count, filter_rate):
                 command = ["sh", "-c", f"grep -rc 'no line holds this' {mount.path}/app | wc -l"]
                 times.append(read_all(command)[3])
                 made = fake.calls()["by_call"]
-                bench.say(f"{times[-1]:.2f} s, {made}")
                 calls.append(sum(made.get(call, 0) for call in ("GetLogEvents", "FilterLogEvents")))
                 lines = read_all(["sh", "-c", f"cat {mount.path}/app/* | wc -l"])
                 right &= lines[:2] == read_all(["echo", count * MIDDLE])[:2]

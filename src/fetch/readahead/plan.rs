@@ -282,25 +282,29 @@ impl Plan {
     /// What begins next, if anything may.
     pub(crate) fn next(&mut self, room: &Room) -> Option<Job> {
         let known = self.known();
+        let may_download = (room.get > 0 || room.filter > 0) && self.is_near(Fate::Download, &known);
+        let may_sweep = room.names > 0 && self.is_near(Fate::Swept, &known);
+        if !may_download && !may_sweep {
+            return None;
+        }
         let queue = self.queue();
         let first = |is_wanted: &dyn Fn(&Stream) -> bool| {
             queue.iter().find(|(at, ahead)| *ahead && is_wanted(&self.streams[*at])).map(|(at, _)| *at)
         };
-        let huge = first(&|stream| stream.rest(&known) > HUGE);
-        if room.get > 0
-            && self.is_near(Fate::Download)
+        if may_download
+            && room.get > 0
             && let Some(at) = first(&|stream| stream.size(&known) > LARGE)
         {
             return Some(self.download(at, Via::Get));
         }
-        if room.names > 0 && self.is_near(Fate::Swept) {
+        if may_sweep {
             let names = self.chunk(&queue, room, &known);
             if !names.is_empty() {
                 return Some(self.sweep(&names, &known));
             }
         }
-        let at = huge.filter(|_| room.filter > 0 && self.is_near(Fate::Download))?;
-        Some(self.download(at, Via::Filter))
+        let huge = first(&|stream| stream.rest(&known) > HUGE).filter(|_| may_download && room.filter > 0)?;
+        Some(self.download(huge, Via::Filter))
     }
 
     /// Nothing is left to begin, wherever the walks go.
@@ -318,7 +322,7 @@ impl Plan {
         queue.into_iter().map(|(at, distance)| (at, distance != i64::MAX)).collect()
     }
 
-    /// Streams for one read by names: such as the walk comes to after it has ended.
+    /// Streams for one read by names: small ones as they come, and larger ones that the walk comes to only after the read has ended.
     fn chunk(&self, queue: &[(usize, bool)], room: &Room, known: &Known) -> Vec<usize> {
         let rests = || queue.iter().map(|(at, _)| self.streams[*at].rest(known)).filter(|rest| *rest <= HUGE);
         let pages = (rests().sum::<f64>() / known.page / SHARES).clamp(READ.0, READ.1);
@@ -367,11 +371,10 @@ impl Plan {
     }
 
     /// Whether so much isn't read ahead of the walks yet that no more may be.
-    fn is_near(&self, fate: Fate) -> bool {
-        let known = self.known();
+    fn is_near(&self, fate: Fate, known: &Known) -> bool {
         let ahead = self.streams.iter().filter(|stream| stream.fate == fate);
         let ahead = ahead.filter(|stream| self.walkers.distance(stream.ranks).is_some());
-        let (count, bytes) = ahead.fold((0, 0.0), |(count, bytes), stream| (count + 1, bytes + stream.size(&known)));
+        let (count, bytes) = ahead.fold((0, 0.0), |(count, bytes), stream| (count + 1, bytes + stream.size(known)));
         match fate {
             Fate::Download => count < DOWNLOADS,
             _ => count < STREAMS && bytes < BYTES,

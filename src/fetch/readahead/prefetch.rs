@@ -51,6 +51,8 @@ const MOST_ROWS: usize = 100_000;
 const MOST_JOBS: usize = 6;
 /// How often it is looked whether a program still walks.
 const LOOK: Duration = Duration::from_millis(200);
+/// Opens within this time are looked at together: a walk through what is cached opens thousands a second.
+const STEPS: Duration = Duration::from_millis(5);
 
 /// A program opens a stream that isn't complete: the third of them begins a read ahead.
 pub(crate) fn opened_cold(stream: &Stream) {
@@ -287,7 +289,7 @@ impl ReadAhead {
         let mut outcome = Ok(());
         let mut opens = access_pattern.opens();
         while access_pattern.is_there() && !self.streams.shared.stopping.is_cancelled() {
-            self.walk(&mut opens)?;
+            self.walk(&mut opens);
             while let Some(job) = self.next(gets, filters, outcome.is_ok().then_some(reads.len())) {
                 match job {
                     Job::Names { names, from, pages } => reads.push(self.by_names(names, from, pages)),
@@ -304,8 +306,11 @@ impl ReadAhead {
             tokio::select! {
                 Some(read) = reads.next() => outcome = outcome.and(read),
                 Some(via) = downloads.next() => *(if via == Via::Get { &mut gets } else { &mut filters }) -= 1,
-                // The sender lives in the group.
-                _ = opens.changed.changed() => {}
+                () = async {
+                    // The sender lives in the group.
+                    drop(opens.changed.changed().await);
+                    tokio::time::sleep(STEPS).await;
+                } => {}
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.streams.shared.stopping.cancelled() => {}
             }
@@ -319,16 +324,16 @@ impl ReadAhead {
     }
 
     /// Tells the plan what programs have opened since the last look.
-    fn walk(&self, opens: &mut Opens) -> Result<(), Fault> {
+    fn walk(&self, opens: &mut Opens) {
         for id in self.group.access_pattern.opened_since(opens) {
-            let is_read = is_read(&*self.streams.stream(id)?);
+            // One that can't be looked at is met by the program that opened it.
+            let is_read = self.streams.stream(id).is_ok_and(|stream| is_read(&stream));
             let mut plan = lock(&self.plan);
             plan.opened(id);
             if is_read {
                 plan.leave(id);
             }
         }
-        Ok(())
     }
 
     /// The next job beside so many downloads by each call and so many reads by names; `None` of these: there may be none any more.
